@@ -1,0 +1,90 @@
+"""What is refused at the door, before the model runs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from interv.layouts import Layout
+from interv.ops import Add, Capture, Op
+from interv.site import Site
+
+# Options of `generate` that cannot go on from a prefill, and what to do instead.
+_REFUSED_OPTIONS = {
+    "use_cache": "every reply continues from the prompt's cache; without one, use installed() and model.generate",
+    "cache_implementation": "the prompt's cache is there already; use installed() and model.generate",
+    "prefill_chunk_size": "the prompt has run already; use installed() and model.generate",
+    "assistant_model": "a draft model proposes several tokens a step, which the scopes cannot tell apart",
+    "prompt_lookup_num_tokens": "it proposes several tokens a step, which the scopes cannot tell apart",
+    "input_ids": "the prompts are encoded by the model's own processor",
+    "past_key_values": "the prefill brings its own cache",
+}
+
+
+def check_ops(
+    ops: Sequence[Op], model: nn.Module, layout: Layout, n_layers: int, d_model: int, rows: int | None, fingerprint: str
+) -> None:
+    """Raise ValueError or TypeError for the first op that does not fit the model or the number of rows."""
+    for op in ops:
+        if not isinstance(op, Capture | Add):
+            raise TypeError(f"{op!r} is no op; the ops are Capture and Add.")
+        check_site(op.site, model, layout, n_layers)
+        if not layout.sees_tokens(op.site):
+            _check_outside_text(op)
+        if isinstance(op, Add):
+            _check_add(op, model, d_model, rows, fingerprint)
+
+
+def check_site(site: Site, model: nn.Module, layout: Layout, n_layers: int) -> None:
+    """Raise ValueError where the model has no such place, naming what it has."""
+    if site.layer is not None and site.layer >= n_layers:
+        raise ValueError(
+            f"Site({site.layer}) is outside this model: it has {n_layers} decoder blocks, "
+            f"so layer runs from 0 to {n_layers - 1}."
+        )
+    path, _ = layout.locate(site)
+    module: nn.Module = model
+    parts = path.split(".")
+    for depth, part in enumerate(parts):
+        children = dict(module.named_children())
+        if part not in children:
+            above = ".".join(parts[:depth]) or "the model"
+            raise ValueError(f"{path!r} is no module of this model: {above} has {', '.join(children) or 'no parts'}.")
+        module = children[part]
+
+
+def check_options(options: Mapping[str, Any], captures_tokens: bool) -> None:
+    """Raise ValueError for options of `generate` that would make the ops wrong."""
+    for name, reason in _REFUSED_OPTIONS.items():
+        if options.get(name) not in (None, True) or name in options and name != "use_cache":
+            raise ValueError(f"generate({name}={options[name]!r}) is not possible here: {reason}.")
+    if options.get("num_beams", 1) > 1 and captures_tokens:
+        raise ValueError("Captures cannot follow beams, which swap rows at every step; use num_beams=1.")
+
+
+def _check_outside_text(op: Op) -> None:
+    if op.scope != "all":
+        word = "tokens" if isinstance(op, Capture) else "scope"
+        raise ValueError(
+            f"{op.site} lies outside the language model and sees image patches, not tokens; pass {word}='all'."
+        )
+    if isinstance(op, Add) and op.rows is not None:
+        raise ValueError(f"{op.site} sees image patches, whose rows are not the prompts'; give one vector for all.")
+
+
+def _check_add(op: Add, model: nn.Module, d_model: int, rows: int | None, fingerprint: str) -> None:
+    if op.site.layer is not None and op.vector.shape[-1] != d_model:
+        raise ValueError(f"The vector for {op.site} has width {op.vector.shape[-1]}; this model's is {d_model}.")
+    if rows is not None and op.rows not in (None, rows):
+        raise ValueError(f"The op at {op.site} is made for {op.rows} rows and the batch has {rows}; one vector a prompt.")
+    devices = {parameter.device for parameter in model.parameters()}
+    if op.vector.device.type != "cpu" and op.vector.device not in devices:
+        raise ValueError(
+            f"The vector for {op.site} is on {op.vector.device}, the model on {', '.join(map(str, devices))}; "
+            "move it to the CPU or to the model."
+        )
+    if op.fingerprint not in (None, fingerprint):
+        raise ValueError(
+            f"The vector for {op.site} was captured from model {op.fingerprint}, this one is {fingerprint}; "
+            "capture it again from this model."
+        )

@@ -1,0 +1,122 @@
+"""Prompts as the model's tensors: token ids, padding, positions and pixels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from interv.prompt import Prompt
+from interv.scope import last_position
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A batch of prompts, padded on the left.
+
+    `position_ids` has one row a token, or three where the model rotates by time, height and width. `media` holds what
+    belongs to images and not to tokens (pixels, grid sizes); `per_token` what else has one entry a token.
+    """
+
+    input_ids: Int[Tensor, "batch seq"]
+    attention_mask: Int[Tensor, "batch seq"]
+    position_ids: Int[Tensor, "batch seq"] | Int[Tensor, "3 batch seq"]
+    image_mask: Bool[Tensor, "batch seq"]
+    per_token: dict[str, Tensor]
+    media: dict[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    def model_inputs(self) -> dict[str, Tensor]:
+        """The keyword arguments of the model's forward."""
+        return {
+            "input_ids": self.input_ids,
+            "attention_mask": self.attention_mask,
+            "position_ids": self.position_ids,
+            **self.per_token,
+            **self.media,
+        }
+
+    def tokens(self, row: int) -> Int[Tensor, " tokens"]:
+        """A row's token ids without padding."""
+        return self.input_ids[row][self.attention_mask[row].bool()]
+
+    def head(self, lengths: Sequence[int], pad_token_id: int) -> "Encoded":
+        """Only the first `lengths[row]` tokens of each row, padded on the left again. All images must stay in."""
+        keep = torch.tensor(lengths, device=self.input_ids.device)
+        starts = self.attention_mask.argmax(dim=1)
+        width = int(keep.max())
+        offsets = torch.arange(width, device=keep.device)[None] - (width - keep)[:, None]
+        index = (starts[:, None] + offsets).clamp_min(0)
+        mask = (offsets >= 0).long()
+        if (self.image_mask.sum(1) != (self.image_mask.gather(1, index) & mask.bool()).sum(1)).any():
+            raise ValueError("A prompt would be cut before the end of its image tokens.")
+
+        def cut(values: Tensor, fill: int) -> Tensor:
+            return values.gather(-1, index.expand(*values.shape[:-1], width)).masked_fill(mask == 0, fill)
+
+        return replace(
+            self,
+            input_ids=cut(self.input_ids, pad_token_id),
+            attention_mask=mask,
+            position_ids=cut(self.position_ids, 0),
+            image_mask=cut(self.image_mask, 0),
+            per_token={name: cut(values, 0) for name, values in self.per_token.items()},
+        )
+
+
+def encode(model: PreTrainedModel, processor: Any, prompts: Sequence[Prompt]) -> Encoded:
+    """Render prompts by the checkpoint's chat template and processor, padded on the left, on the model's device.
+
+    Raises ValueError where an image cannot be read, or where the last token of a prompt is an image token.
+    """
+    if not prompts:
+        raise ValueError("There are no prompts; give at least one.")
+    images = [image for prompt in prompts for image in prompt.images()]
+    texts = [render(processor, prompt) for prompt in prompts]
+    bos = processor.tokenizer.bos_token
+    batch = processor(
+        text=texts,
+        images=images or None,
+        return_tensors="pt",
+        padding=True,
+        padding_side="left",
+        # A template that writes the beginning-of-sequence token itself must not get a second one.
+        add_special_tokens=not (bos and texts[0].startswith(bos)),
+    ).to(model.device)
+    ids, mask = batch.pop("input_ids"), batch.pop("attention_mask")
+    per_token = {name: value for name, value in batch.items() if value.shape == ids.shape}
+    media = {name: value for name, value in batch.items() if name not in per_token}
+    media = {name: value.to(model.dtype) if value.is_floating_point() else value for name, value in media.items()}
+    image_mask = ids == model.config.image_token_id
+    if image_mask[torch.arange(len(ids)), last_position(mask)].any():
+        raise ValueError("A prompt ends with an image token; the question must come after the image.")
+    positions = _positions(model, ids, mask, per_token, media)
+    return Encoded(ids, mask, positions, image_mask, per_token, media)
+
+
+def render(processor: Any, prompt: Prompt) -> str:
+    """The prompt's text, as the chat template writes it."""
+    open_answer = bool(prompt.answer) and not prompt.closed
+    return processor.apply_chat_template(
+        prompt.messages(),
+        tokenize=False,
+        add_generation_prompt=not prompt.answer and not prompt.closed,
+        continue_final_message=open_answer,
+    )
+
+
+def _positions(model: PreTrainedModel, ids: Tensor, mask: Tensor, per_token: dict, media: dict) -> Tensor:
+    """Position ids, explicit in every call: Qwen2-VL otherwise reads them off the batch that ran last."""
+    rope_index = getattr(model.model, "get_rope_index", None)
+    if rope_index is None:
+        return (mask.cumsum(1) - 1).clamp_min(0)
+    if not media:
+        return (mask.cumsum(1) - 1).clamp_min(0).expand(3, -1, -1)
+    grids = {name: value for name, value in media.items() if name.endswith("_grid_thw")}
+    positions, _ = rope_index(ids, attention_mask=mask, **grids, **per_token)
+    return positions

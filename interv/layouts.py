@@ -1,0 +1,58 @@
+"""Where each model family keeps its parts: one row a family."""
+
+from dataclasses import dataclass
+
+from interv.site import Side, Site
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Module paths of one family, from the top of the Hugging Face model."""
+
+    blocks: str = "model.language_model.layers"
+    embedding: str = "model.language_model.embed_tokens"
+    norm: str = "model.language_model.norm"
+    vision_blocks: str = "model.visual.blocks"
+    projector: str = "model.visual.merger"
+    attention_output: str = "self_attn.o_proj"
+    mlp: str = "mlp"
+    norm_before_mlp: str = "post_attention_layernorm"
+
+    def locate(self, site: Site) -> tuple[str, Side]:
+        """The module path and side where the site's hidden state passes."""
+        if site.path is not None:
+            return site.path, site.side
+        block = f"{self.blocks}.{site.layer}"
+        match site.hook:
+            case "hook_resid_pre":
+                return block, "input"
+            case "hook_resid_mid":
+                return f"{block}.{self.norm_before_mlp}", "input"
+            case "hook_attn_out":
+                return f"{block}.{self.attention_output}", "output"
+            case "hook_mlp_out":
+                return f"{block}.{self.mlp}", "output"
+            case _:
+                return block, "output"
+
+    def sees_tokens(self, site: Site) -> bool:
+        """Whether the site has one position a token, rather than one an image patch."""
+        path, _ = self.locate(site)
+        decoder = self.blocks.rpartition(".")[0]
+        return path == "lm_head" or path == decoder or path.startswith(decoder + ".")
+
+
+LAYOUTS: dict[str, Layout] = {
+    "llava": Layout(vision_blocks="model.vision_tower.encoder.layers", projector="model.multi_modal_projector"),
+    "qwen2_vl": Layout(),
+}
+
+
+def layout_of(model_type: str) -> Layout:
+    """The row of a family, by `config.model_type`."""
+    if model_type not in LAYOUTS:
+        raise ValueError(
+            f"{model_type!r} has no row in interv/layouts.py; the families are {', '.join(LAYOUTS)}. "
+            "Add a row with the paths of its modules and run the property tests over it."
+        )
+    return LAYOUTS[model_type]

@@ -1,0 +1,91 @@
+"""Ops made ready for one model: grouped by module, applied step by step, and counted."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from interv.layouts import Layout
+from interv.ops import Capture, Op
+from interv.scope import Step
+from interv.site import Side
+
+Location = tuple[str, Side]
+Visit = Callable[[Tensor, int], Tensor]  # (hidden state, how often the module ran before) -> hidden state
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The ops of one run. At one location they apply in list order; across locations order means nothing.
+
+    `touched` and `captured` are filled as the model runs, by the op's place in the list.
+    """
+
+    ops: tuple[Op, ...]
+    layout: Layout
+    touched: set[int] = field(default_factory=set)
+    captured: dict[int, list] = field(default_factory=dict)
+
+    def visits(self, step_at: Callable[[int], Step]) -> dict[Location, Visit]:
+        """One function a location, for a run whose i-th forward holds the tokens `step_at(i)`."""
+        groups: dict[Location, list[int]] = {}
+        for index, op in enumerate(self.ops):
+            groups.setdefault(self.layout.locate(op.site), []).append(index)
+        return {location: partial(self._visit, indices, step_at) for location, indices in groups.items()}
+
+    def _visit(self, indices: list[int], step_at: Callable[[int], Step], hidden: Tensor, count: int) -> Tensor:
+        step = step_at(count)
+        for index in indices:
+            op = self.ops[index]
+            where = None
+            if self.layout.sees_tokens(op.site):
+                if not step.holds(op.scope):
+                    continue
+                where = _fit(step.where(op.scope), hidden, op)
+            if isinstance(op, Capture):
+                self.captured.setdefault(index, []).append(read(op, hidden, where, step))
+            else:
+                hidden = op(hidden, where)
+            self.touched.add(index)
+        return hidden
+
+    def check_touched(self) -> None:
+        """Raise RuntimeError where an op touched nothing: nothing may be silently unsteered."""
+        for index, op in enumerate(self.ops):
+            if index not in self.touched:
+                raise RuntimeError(
+                    f"{type(op).__name__} at {op.site} with scope {op.scope!r} touched no token: its module did not "
+                    "run, or the run had no such token. Text-only prompts have no image tokens, and the first "
+                    "generated token is fed back only when a second one is generated."
+                )
+
+
+def _fit(where: Tensor, hidden: Tensor, op: Op) -> Tensor:
+    """The mask in this module's shape: the output head sees the last positions alone, beams repeat the rows."""
+    if hidden.ndim != 3 or hidden.shape[1] > where.shape[1] or len(hidden) % len(where):
+        raise ValueError(
+            f"{op.site} gives a tensor of shape {list(hidden.shape)}; tokens can be told apart only in "
+            f"[{len(where)}, {where.shape[1]}, width]. Choose a module of the residual stream."
+        )
+    return where[:, -hidden.shape[1] :].repeat_interleave(len(hidden) // len(where), dim=0)
+
+
+def read(op: Capture, hidden: Tensor, where: Tensor | None, step: Step) -> Tensor | list[Tensor]:
+    """What a capture takes from one hidden state: always a copy, never a view of it."""
+    if where is None:
+        return hidden.clone()
+    rows = torch.arange(len(hidden), device=hidden.device)
+    if op.tokens == "last_prompt":
+        return hidden[rows, where.int().argmax(1)]
+    if isinstance(op.tokens, str):
+        return [hidden[row][where[row]] for row in rows]
+    index = torch.as_tensor(op.tokens, device=hidden.device)
+    first, length = step.prompt.int().argmax(1), step.prompt.sum(1)
+    if index.ndim:
+        first, length, rows = first[:, None], length[:, None], rows[:, None]
+    inside = torch.where(index < 0, index + length, index)
+    if ((inside < 0) | (inside >= length)).any():
+        raise ValueError(f"Capture at {op.site} asks for a token outside its prompt; the shortest has {length.min()}.")
+    return hidden[rows, first + inside]

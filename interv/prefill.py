@@ -1,0 +1,68 @@
+"""A prompt that has run once: its cache, what was read on the way, and all that decoding needs to go on."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import Cache
+
+from interv.encoding import Encoded
+from interv.site import Site
+
+
+@dataclass(frozen=True, eq=False)
+class Prefill:
+    """The prompts' one pass. It is not used up: any number of runs may decode from it.
+
+    `captured[site]` is the hidden state of each last prompt token, [batch, width], before any steering.
+    """
+
+    encoded: Encoded
+    cache: Cache
+    captured: dict[Site, Float[Tensor, "batch width"]]
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def select(self, rows: Sequence[int]) -> "Prefill":
+        """These rows, in this order; a row may come several times, once for each way of steering it."""
+        index = torch.tensor(list(rows), device=self.encoded.input_ids.device)
+        cache = fork(self.cache)
+        cache.batch_select_indices(index)
+        encoded = replace(
+            self.encoded,
+            input_ids=self.encoded.input_ids[index],
+            attention_mask=self.encoded.attention_mask[index],
+            position_ids=self.encoded.position_ids[..., index, :],
+            image_mask=self.encoded.image_mask[index],
+            per_token={name: values[index] for name, values in self.encoded.per_token.items()},
+            media={},  # the images have run; which pixels are whose is not recorded
+        )
+        return Prefill(encoded, cache, {site: values[index] for site, values in self.captured.items()})
+
+    def decoding_inputs(self, copies: int = 1) -> dict[str, Any]:
+        """What `generate` needs to run the last prompt token again and go on from it, each row `copies` times.
+
+        `generate` repeats the rows of tensors by itself, but not those of a cache.
+        """
+        cache = fork(self.cache)
+        cache.crop(-1)
+        if copies > 1:
+            cache.batch_repeat_interleave(copies)
+        return {
+            "input_ids": self.encoded.input_ids,
+            "attention_mask": self.encoded.attention_mask,
+            "position_ids": self.encoded.position_ids,
+            "past_key_values": cache,
+        }
+
+
+def fork(cache: Cache) -> Cache:
+    """A cache that grows by itself and shares the tensors that are there: growing replaces them, it never writes."""
+    twin = copy.copy(cache)
+    twin.layers = [copy.copy(layer) for layer in cache.layers]
+    return twin

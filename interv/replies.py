@@ -1,0 +1,62 @@
+"""What a model answered: a list of texts that also knows its tokens."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interv.ops import Capture
+
+FinishReason = Literal["stop", "length"]
+
+
+class Replies(list[str]):
+    """The decoded replies, one a row, without special tokens.
+
+    Attributes:
+        token_ids: the new tokens of each row, its end-of-sequence token included, padding left out.
+        finish_reason: "stop" where a row ended by itself, "length" where it reached max_new_tokens.
+        captured: what each `Capture` among the ops read, as its `tokens` says.
+        logits: [batch, steps, vocabulary], before any sampling; kept only on request.
+    """
+
+    def __init__(
+        self,
+        texts: Sequence[str],
+        token_ids: Sequence[list[int]],
+        finish_reason: Sequence[FinishReason],
+        captured: dict[Capture, Tensor | list[Tensor]] | None = None,
+        logits: Float[Tensor, "batch steps vocabulary"] | None = None,
+    ) -> None:
+        super().__init__(texts)
+        self.token_ids = list(token_ids)
+        self.finish_reason = list(finish_reason)
+        self.captured = captured or {}
+        self.logits = logits
+
+
+def trim(
+    tokens: Int[Tensor, "batch steps"], end_ids: set[int], pad_id: int | None
+) -> tuple[list[list[int]], list[FinishReason]]:
+    """Each row up to and including its first end-of-sequence token, and why it ended.
+
+    A row that a stop string ended is padded by `generate`; the padding is cut.
+    """
+    rows, reasons = [], []
+    for row in tokens.tolist():
+        stop = next((i + 1 for i, token in enumerate(row) if token in end_ids), None)
+        kept = row[:stop]
+        if stop is None:
+            while kept and kept[-1] == pad_id:
+                kept.pop()
+        rows.append(kept)
+        reasons.append("stop" if stop is not None or len(kept) < len(row) else "length")
+    return rows, reasons  # type: ignore[return-value]
+
+
+def ids_of(value: Any) -> set[int]:
+    """A generation setting that may be absent, one id or a list of ids."""
+    if value is None:
+        return set()
+    return {value} if isinstance(value, int) else set(value)

@@ -1,0 +1,246 @@
+"""A vision-language model that can be read and steered at any site."""
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from nnsight import NNsight
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from interv.checks import check_ops, check_options
+from interv.encoding import Encoded, encode
+from interv.hooks import installed
+from interv.layouts import layout_of
+from interv.loading import load
+from interv.ops import Capture, Op, Tokens
+from interv.plan import Plan
+from interv.prefill import Prefill, fork
+from interv.prompt import Prompt
+from interv.replies import Replies, ids_of, trim
+from interv.scope import PROMPT_SCOPES, Step
+from interv.site import HOOKS, Site
+from interv.trace import run
+
+
+class VLM:
+    """A Hugging Face vision-language model with its processor.
+
+    Every reply is made in the same three stages: the prompt runs once, its last token runs again with the ops, then
+    one token at a time. So what is read from the prompt can decide what is added at any layer, below or above, and
+    runs with and without ops differ by the ops alone.
+    """
+
+    def __init__(self, model: PreTrainedModel, processor: Any, name: str = "") -> None:
+        self.model = model.eval()
+        self.processor = processor
+        self.name = name or model.config.name_or_path or type(model).__name__
+        self.layout = layout_of(model.config.model_type)
+        text = model.config.get_text_config()
+        self.n_layers: int = text.num_hidden_layers
+        self.d_model: int = text.hidden_size
+        self._envoy = NNsight(model)
+
+    @classmethod
+    def load(
+        cls,
+        name: str,
+        *,
+        dtype: torch.dtype | str | None = None,
+        device: str | torch.device = "cpu",
+        revision: str | None = None,
+        local_files_only: bool = False,
+    ) -> "VLM":
+        """Load an embedded model by name ("tiny-llava"), a local folder, or a model of the Hugging Face hub.
+
+        `dtype` is the checkpoint's own unless told; embedded models are computed in float32. Raises ValueError where
+        nothing has the name, or where the model's family has no row in `interv/layouts.py`.
+        """
+        model, processor = load(name, dtype=dtype, revision=revision, local_files_only=local_files_only)
+        return cls(model.to(device), processor, name)  # type: ignore[arg-type]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits that tell models apart by their weights, whatever precision they were loaded in."""
+        digest = hashlib.sha256(self.model.config.model_type.encode())
+        for name, parameter in sorted(self.model.state_dict().items()):
+            digest.update(f"{name}{tuple(parameter.shape)}".encode())
+            sample = parameter.flatten()[:: max(1, parameter.numel() // 32)][:32]
+            digest.update(sample.to("cpu", torch.bfloat16).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def sites(self) -> list[Site]:
+        """Every place of every decoder block, then every named module by its path."""
+        blocks = [Site(layer, hook) for layer in range(self.n_layers) for hook in HOOKS]
+        return blocks + [Site.parse(name) for name, _ in self.model.named_modules() if name]
+
+    def encode(self, prompts: Sequence[Prompt]) -> Encoded:
+        """The prompts as the model's inputs, padded on the left."""
+        return encode(self.model, self.processor, prompts)
+
+    def prefill(self, prompts: Sequence[Prompt] | Encoded, reads: Sequence[Site] = ()) -> Prefill:
+        """Run the prompts once, keep the cache, and read the sites at each last prompt token."""
+        encoded = prompts if isinstance(prompts, Encoded) else self.encode(prompts)
+        plan = self._plan([Capture(site) for site in reads], len(encoded))
+        cache = self._forward(plan, _prompt_step(encoded), encoded.model_inputs()).past_key_values
+        return Prefill(encoded, cache, {site: plan.captured[i][0] for i, site in enumerate(reads)})
+
+    def capture(
+        self,
+        prompts: Sequence[Prompt] | Encoded,
+        sites: Sequence[Site],
+        tokens: Tokens = "last_prompt",
+        ops: Sequence[Op] = (),
+    ) -> dict[Site, Tensor | list[Tensor]]:
+        """Read any number of sites in one pass over the prompts.
+
+        `tokens` and what comes back are as in `Capture`. Ops act in the same pass; what is read at an op's own site
+        is the value after it.
+        """
+        captures = [Capture(site, tokens) for site in sites]
+        encoded = prompts if isinstance(prompts, Encoded) else self.encode(prompts)
+        plan = self._plan([*ops, *captures], len(encoded))
+        self._forward(plan, _prompt_step(encoded), encoded.model_inputs())
+        plan.check_touched()
+        return {capture.site: plan.captured[len(ops) + i][0] for i, capture in enumerate(captures)}
+
+    def extend(
+        self,
+        prefill: Prefill,
+        input_ids: Int[Tensor, "batch seq"],
+        attention_mask: Int[Tensor, "batch seq"],
+        position_ids: Int[Tensor, "batch seq"] | Int[Tensor, "3 batch seq"],
+        sites: Sequence[Site],
+    ) -> dict[Site, Float[Tensor, "batch seq width"]]:
+        """Run further tokens behind a prefill's rows and read the sites at all of them, padding on the right included."""
+        plan = self._plan([Capture(site, "all") for site in sites], len(input_ids))
+        every = torch.ones_like(attention_mask)
+        inputs = {
+            "input_ids": input_ids,
+            "attention_mask": torch.cat([prefill.encoded.attention_mask, attention_mask], dim=1),
+            "position_ids": position_ids,
+            "past_key_values": fork(prefill.cache),
+        }
+        self._forward(plan, Step.of_prompt(every, every == 0), inputs)
+        return {site: torch.stack(plan.captured[i][0]) for i, site in enumerate(sites)}
+
+    def logits(
+        self, prompts: Sequence[Prompt] | Prefill, ops: Sequence[Op] = ()
+    ) -> Float[Tensor, "batch vocabulary"]:
+        """The logits of the reply's first token. Raises as `generate` does."""
+        prefill, plan = self._start(prompts, ops)
+        inputs = prefill.decoding_inputs()
+        inputs |= {"input_ids": inputs["input_ids"][:, -1:], "position_ids": inputs["position_ids"][..., -1:]}
+        output = self._forward(plan, Step.of_token(len(prefill), self.model.device, generated=False), inputs)
+        plan.check_touched()
+        return output.logits[:, -1]
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt] | Prefill,
+        ops: Sequence[Op] = (),
+        *,
+        max_new_tokens: int = 64,
+        logits: bool = False,
+        seed: int | None = None,
+        **options: Any,
+    ) -> Replies:
+        """Answer the prompts, steered by the ops; greedy unless told otherwise.
+
+        Args:
+            prompts: prompts, or a prefill of them, which is not used up.
+            ops: what to add; `Capture`s of "last_prompt", "prompt", "image", "generated" or "all" tokens may be among
+                them.
+            max_new_tokens: the longest reply, in tokens.
+            logits: keep the logits of every step.
+            seed: of the sampling; the global random state is left alone.
+            options: what Hugging Face's `generate` takes and a run that continues from a cache can honour.
+
+        Raises:
+            ValueError: an op or an option does not fit the model or the prompts.
+            RuntimeError: an op touched no token.
+        """
+        check_options(options, any(isinstance(op, Capture) for op in ops))
+        prefill, plan = self._start(prompts, ops)
+        steps = [Step.of_token(len(prefill), self.model.device, generated=flag) for flag in (False, True)]
+        copies = max(options.get("num_beams") or 1, options.get("num_return_sequences") or 1)
+        settings: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        if options.get("do_sample"):
+            settings = {}
+        if "stop_strings" in options:
+            settings["tokenizer"] = self.processor.tokenizer
+        settings |= {"max_new_tokens": max_new_tokens, "output_logits": logits, "return_dict_in_generate": True, **options}
+        with torch.random.fork_rng(enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            output = run(
+                self._envoy,
+                plan.visits(lambda count: steps[count > 0]),
+                {**prefill.decoding_inputs(copies), **settings},
+                generate=True,
+            )
+        plan.check_touched()
+        return self._replies(output, plan, prompt_length=prefill.encoded.input_ids.shape[1], options=options)
+
+    def installed(self, ops: Sequence[Op]) -> AbstractContextManager[None]:
+        """The same ops as plain PyTorch hooks on `self.model`, for code that calls it directly; removed on exit."""
+        return installed(self.model, self._plan(ops, None))
+
+    def _plan(self, ops: Sequence[Op], rows: int | None) -> Plan:
+        marked = any(getattr(op, "fingerprint", None) for op in ops)
+        own = self.fingerprint if marked else ""
+        check_ops(ops, self.model, self.layout, self.n_layers, self.d_model, rows, own)
+        return Plan(tuple(ops), self.layout)
+
+    def _start(self, prompts: Sequence[Prompt] | Prefill, ops: Sequence[Op]) -> tuple[Prefill, Plan]:
+        """The prefill to decode from. Ops that reach into the prompt run it once more, up to its last token."""
+        plan = self._plan(ops, len(prompts))
+        if not any(op.scope in PROMPT_SCOPES for op in ops):
+            return prompts if isinstance(prompts, Prefill) else self.prefill(prompts), plan
+        encoded = prompts.encoded if isinstance(prompts, Prefill) else self.encode(prompts)
+        if encoded.image_mask.any() and not encoded.media:
+            raise ValueError("Ops that reach into the prompt run it again, and selected rows keep no pixels; pass prompts.")
+        for op in ops:
+            if op.scope == "image" and not encoded.image_mask.any(1).all():
+                rows = (~encoded.image_mask.any(1)).nonzero().flatten().tolist()
+                raise RuntimeError(f"The op at {op.site} has scope 'image' and rows {rows} hold no image.")
+            if isinstance(op, Capture) and not isinstance(op.tokens, str):
+                raise ValueError("Read tokens by index with vlm.capture(prompts, sites, tokens), not while generating.")
+        step = _prompt_step(encoded, last=False)
+        cache = self._forward(plan, step, encoded.model_inputs()).past_key_values
+        return Prefill(encoded, cache, {}), plan
+
+    def _forward(self, plan: Plan, step: Step, inputs: dict[str, Any]) -> Any:
+        visits = plan.visits(lambda count: step)
+        return run(self._envoy, visits, {**inputs, "use_cache": True, "logits_to_keep": 1, "return_dict": True})
+
+    def _replies(self, output: Any, plan: Plan, prompt_length: int, options: dict[str, Any]) -> Replies:
+        config = self.model.generation_config
+        end_ids = ids_of(options.get("eos_token_id", config.eos_token_id))
+        token_ids, reasons = trim(output.sequences[:, prompt_length:], end_ids, config.pad_token_id)
+        texts = self.processor.tokenizer.batch_decode(token_ids, skip_special_tokens=True)
+        captured = {
+            op: _joined(op, plan.captured[index], token_ids, output.sequences.shape[1] - prompt_length)
+            for index, op in enumerate(plan.ops)
+            if isinstance(op, Capture)
+        }
+        return Replies(texts, token_ids, reasons, captured, torch.stack(output.logits, 1) if output.logits else None)
+
+
+def _prompt_step(encoded: Encoded, *, last: bool = True) -> Step:
+    return Step.of_prompt(encoded.attention_mask, encoded.image_mask, last=last)
+
+
+def _joined(op: Capture, reads: list[Any], token_ids: list[list[int]], steps: int) -> Tensor | list[Tensor]:
+    """What one capture read, over all steps. Rows that ended early went on as padding, which is cut."""
+    if isinstance(reads[0], Tensor):
+        return reads[0]
+    rows = len(token_ids)
+    parts = [[read[row * len(read) // rows] for read in reads] for row in range(rows)]
+    idle = [steps - len(ids) if op.scope in ("generated", "response", "all") else 0 for ids in token_ids]
+    joined = [torch.cat(part) for part in parts]
+    return [tokens[: len(tokens) - cut] for tokens, cut in zip(joined, idle, strict=True)]

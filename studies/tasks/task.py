@@ -1,0 +1,48 @@
+"""What every task gives a study: examples to answer, contrast pairs to learn from, a parser and a score."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from interv import Prompt
+from methods import ContrastPair
+
+Split = Literal["train", "val", "test"]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One question to answer. `id` is unique over all splits; `target` is the wanted value of `Task.parse(reply)`."""
+
+    id: str
+    prompt: Prompt
+    subset: str
+    behavior: str
+    target: str
+
+
+class Task(Protocol):
+    """Splits share no image. `pairs(split)` and `prompts(split)` list the same examples in the same order."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def max_new_tokens(self) -> int: ...
+
+    def pairs(self, split: Split) -> list[ContrastPair]: ...
+
+    def prompts(self, split: Split) -> list[Example]: ...
+
+    def parse(self, text: str) -> str:
+        """The reply's label, or "" where it has none."""
+        ...
+
+    def valid(self, text: str) -> bool:
+        """Whether the reply is a well-formed sentence of the task: the quality that steering must not break."""
+        ...
+
+    def score(self, rows: Sequence[Row]) -> list[Row]:
+        """Metric records of rows that share one method, strength and layers."""
+        ...
