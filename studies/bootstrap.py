@@ -1,0 +1,38 @@
+"""Percentile bootstrap of sums: one matrix product, weights [resamples, units] @ columns [units, k]."""
+
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Float
+
+
+def resampled_sums(
+    columns: Float[np.ndarray, "examples k"], units: np.ndarray, resamples: int, seed: int
+) -> Float[np.ndarray, "resamples k"]:
+    """Column sums of each resample. `units` [examples] are labels: examples of one unit are drawn together.
+
+    Depends on the units' labels, their number and the seed alone, so two methods on the same examples are paired.
+    """
+    names, unit = np.unique(units, return_inverse=True)
+    summed = np.zeros((len(names), columns.shape[1]))
+    np.add.at(summed, unit, columns)
+    return _weights(len(names), resamples, seed) @ summed
+
+
+@lru_cache(maxsize=4)
+def _weights(units: int, resamples: int, seed: int) -> Float[np.ndarray, "resamples units"]:
+    """How often each unit is drawn in each resample. Cached: every method of a table asks for the same draws."""
+    generator = np.random.default_rng(seed)
+    draws = (generator.integers(0, units, units) for _ in range(resamples))
+    weights = np.array([np.bincount(draw, minlength=units) for draw in draws], dtype=np.float64)
+    weights.flags.writeable = False
+    return weights
+
+
+def interval(draws: Float[np.ndarray, " resamples"]) -> tuple[float, float]:
+    """The 2.5th and 97.5th percentile of the draws that are defined; (nan, nan) where none is."""
+    defined = draws[~np.isnan(draws)]
+    if not defined.size:
+        return float("nan"), float("nan")
+    low, high = np.percentile(defined, [2.5, 97.5])
+    return float(low), float(high)

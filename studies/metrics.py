@@ -1,0 +1,250 @@
+"""What the rows of a study say: metrics, 95% bootstrap intervals and paired differences. Pure functions of rows.
+
+Every metric is a function of sums over examples, mostly a ratio of two counts, which is what makes the bootstrap cheap.
+
+Conventions, the same for every metric:
+ - An unparsable reply (`parsed == ""`) is a wrong one, and neither a "yes" nor a "no". It stays in every denominator.
+ - Where a metric has no denominator (precision without one "yes"), it is nan here and null in JSON. A resample without
+   one is left out of the interval.
+ - Subset "all" pools the rows of all subsets. For accuracy and other means over rows this is the mean over subsets if
+   they have the same size; for F1 and precision it is not.
+ - Several seeds of a method are averaged example by example before anything else: n counts examples, not replies.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from studies.bootstrap import interval, resampled_sums
+
+Row = dict[str, Any]
+Record = dict[str, Any]
+
+GROUP = ("method", "strength", "reads", "writes")
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """`columns` gives k numbers for a row; `value` maps their sums over rows, [..., k], to the metric, [...]."""
+
+    name: str
+    columns: Callable[[Row], tuple[float, ...]]
+    value: Callable[[np.ndarray], np.ndarray]
+
+
+def ratio(
+    name: str, numerator: Callable[[Row], float], denominator: Callable[[Row], float] = lambda row: 1.0
+) -> Metric:
+    """Sum of `numerator` over sum of `denominator`; by default the mean of `numerator` over rows. 0 below gives nan."""
+    return Metric(name, lambda row: (float(numerator(row)), float(denominator(row))), _quotient)
+
+
+def _quotient(sums: np.ndarray) -> np.ndarray:
+    above, below = sums[..., 0], sums[..., 1]
+    return np.divide(above, below, out=np.full_like(above, np.nan), where=below != 0)
+
+
+def _says_yes(row: Row) -> float:
+    return float(row["parsed"] == "yes")
+
+
+def _is_yes(row: Row) -> float:
+    return float(row["target"] == "yes")
+
+
+def _both_yes(row: Row) -> float:
+    return _says_yes(row) * _is_yes(row)
+
+
+# The positive class is "yes". Equal to scikit-learn's with zero_division=nan, on the labels as they are parsed.
+accuracy = ratio("accuracy", lambda row: row["parsed"] == row["target"])
+precision = ratio("precision", _both_yes, _says_yes)
+recall = ratio("recall", _both_yes, _is_yes)
+f1 = ratio("f1", lambda row: 2 * _both_yes(row), lambda row: _says_yes(row) + _is_yes(row))
+yes_ratio = ratio("yes_ratio", _says_yes)
+unparsable = ratio("unparsable", lambda row: row["parsed"] == "")
+valid = ratio("valid", lambda row: row["valid"])
+
+YES_NO = (accuracy, precision, recall, f1, yes_ratio, unparsable, valid)
+
+
+@dataclass(frozen=True)
+class _Examples:
+    """One method's rows as numbers: one line an example, sorted by id, its columns averaged over the method's seeds."""
+
+    ids: np.ndarray
+    subsets: np.ndarray
+    units: np.ndarray
+    columns: Float[np.ndarray, "examples k"]
+    widths: tuple[int, ...]
+    seeds: int
+
+    def where(self, keep: Bool[np.ndarray, " examples"]) -> "_Examples":
+        arrays = {name: getattr(self, name)[keep] for name in ("ids", "subsets", "units", "columns")}
+        return replace(self, **arrays)
+
+    def parts(self) -> dict[str, "_Examples"]:
+        """All examples, and those of each subset."""
+        names = [str(name) for name in np.unique(self.subsets) if name != ALL]
+        return {ALL: self} | {name: self.where(self.subsets == name) for name in names}
+
+
+def _examples(rows: Sequence[Row], metrics: Sequence[Metric], unit: str) -> _Examples:
+    if not rows:
+        raise ValueError("There are no rows to measure. Run the study first, or check the filter that chose them.")
+    found = {(row["id"], row["seed"]): row for row in rows}
+    if len(found) < len(rows):
+        raise ValueError(
+            f"{len(rows)} rows hold {len(found)} pairs of id and seed, so some reply counts twice. "
+            "Measure one task, split, method, strength and pair of layers at a time."
+        )
+    ids, seeds = sorted({row["id"] for row in rows}), sorted({row["seed"] for row in rows}, key=repr)
+    missing = [f"{id} (seed {seed})" for id in ids for seed in seeds if (id, seed) not in found]
+    if missing:
+        raise ValueError(
+            f"{len(ids)} examples and {len(seeds)} seeds, but {len(missing)} replies are missing: {_some(missing)}. "
+            "Every seed needs the same examples: resume the run, or leave the unfinished seed out."
+        )
+    first = [found[id, seeds[0]] for id in ids]
+    numbers = [[_numbers(found[id, seed], metrics) for seed in seeds] for id in ids]
+    return _Examples(
+        ids=np.array(ids),
+        subsets=np.array([str(row["subset"]) for row in first]),
+        units=np.array([str(row[unit]) or str(row["id"]) for row in first]),
+        columns=np.array(numbers).mean(axis=1),
+        widths=tuple(len(metric.columns(first[0])) for metric in metrics),
+        seeds=len(seeds),
+    )
+
+
+def _numbers(row: Row, metrics: Sequence[Metric]) -> list[float]:
+    return [number for metric in metrics for number in metric.columns(row)]
+
+
+def _some(names: Sequence[str], shown: int = 3) -> str:
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
+
+
+def _values(sums: np.ndarray, metrics: Sequence[Metric], widths: tuple[int, ...]) -> np.ndarray:
+    """Sums [..., columns of all metrics] to values [..., metrics]."""
+    parts = np.split(sums, np.cumsum(widths)[:-1], axis=-1)
+    return np.stack([metric.value(part) for metric, part in zip(metrics, parts, strict=True)], axis=-1)
+
+
+def _measured(
+    part: _Examples, metrics: Sequence[Metric], resamples: int, seed: int
+) -> tuple[Float[np.ndarray, " metrics"], Float[np.ndarray, "resamples metrics"]]:
+    """The metrics of the examples, and of each resample of them."""
+    sums = resampled_sums(part.columns, part.units, resamples, seed)
+    return _values(part.columns.sum(axis=0), metrics, part.widths), _values(sums, metrics, part.widths)
+
+
+def _records(
+    subset: str, metrics: Sequence[Metric], values: np.ndarray, draws: np.ndarray, part: _Examples
+) -> list[Record]:
+    intervals = [interval(column) for column in draws.T]
+    return [
+        {"subset": subset, "metric": metric.name, "value": float(value), "low": low, "high": high}
+        | {"n": len(part.ids), "seeds": part.seeds}
+        for metric, value, (low, high) in zip(metrics, values, intervals, strict=True)
+    ]
+
+
+def estimate(
+    rows: Sequence[Row], metrics: Sequence[Metric], *, resamples: int = 2000, seed: int = 0, unit: str = "id"
+) -> list[Record]:
+    """Records {subset, metric, value, low, high, n, seeds} of one method, for "all" and for every subset.
+
+    low and high are the 95% percentile bootstrap interval. `unit` names the field whose values are drawn together: "id"
+    takes the examples as independent, "image" keeps the questions about one image together. n counts examples, seeds
+    the seeds that were averaged. A metric that is 0 (or 1) on every example has an interval of no width: mind n.
+    Raises ValueError for no rows, a reply that counts twice, and seeds that cover different examples.
+    """
+    records: list[Record] = []
+    for subset, part in _examples(rows, metrics, unit).parts().items():
+        records += _records(subset, metrics, *_measured(part, metrics, resamples, seed), part)
+    return records
+
+
+def difference(
+    rows: Sequence[Row],
+    baseline: Sequence[Row],
+    metrics: Sequence[Metric],
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+    unit: str = "id",
+) -> list[Record]:
+    """`rows` minus `baseline`, paired: records as from `estimate`, where value, low and high are of the difference.
+
+    Both sides are resampled with the same weights, so what varies with the examples alone cancels. A method minus
+    itself is exactly 0. Raises ValueError as `estimate` does, and if the two sides do not cover the same examples.
+    """
+    ours, theirs = _examples(rows, metrics, unit), _examples(baseline, metrics, unit)
+    if alone := sorted(set(ours.ids.tolist()) ^ set(theirs.ids.tolist())):
+        raise ValueError(
+            f"A paired difference needs the same examples on both sides, but {len(alone)} are on one side alone "
+            f"({_some(alone)}): {len(ours.ids)} examples against the baseline's {len(theirs.ids)}. "
+            "Resume the run that lacks them, or compare on the ids that both have."
+        )
+    theirs_by_subset = theirs.parts()
+    records: list[Record] = []
+    for subset, part in ours.parts().items():
+        values, draws = _measured(part, metrics, resamples, seed)
+        base_values, base_draws = _measured(theirs_by_subset[subset], metrics, resamples, seed)
+        records += _records(subset, metrics, values - base_values, draws - base_draws, part)
+    return records
+
+
+def group(row: Row) -> tuple[Any, ...]:
+    """(method, strength, reads, writes): the rows that one line of a table is about. Lists of layers become tuples."""
+    return tuple(tuple(row[name]) if isinstance(row[name], list) else row[name] for name in GROUP)
+
+
+def _order(value: Any) -> tuple[bool, bool, Any]:
+    """Nothing before numbers before names and lists, so that settings of every kind sort."""
+    return value is not None, isinstance(value, str | tuple), value
+
+
+def table(
+    rows: Sequence[Row],
+    metrics: Sequence[Metric],
+    baseline: str = "NoSteering",
+    *,
+    skipped: int = 0,
+    resamples: int = 2000,
+    seed: int = 0,
+    unit: str = "id",
+) -> list[Record]:
+    """The records of `table.json`: `estimate` of every (method, strength, reads, writes), `difference` to `baseline`.
+
+    Each record has task, method, strength, reads, writes, the fields of `estimate`, difference, difference_low and
+    difference_high (nan where no baseline ran) and skipped, the number of items that could not be run. The baseline
+    comes first. Raises ValueError if rows mix tasks or splits, or if the baseline ran in several settings.
+    """
+    for field in ("task", "split"):
+        if len(names := sorted({str(row[field]) for row in rows})) > 1:
+            raise ValueError(f"These rows mix {field}s {', '.join(names)}: make one table for each, of its rows.")
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(group(row), []).append(row)
+    references = [name for name in groups if name[0] == baseline]
+    if len(references) > 1:
+        raise ValueError(
+            f"{baseline} ran in {len(references)} settings, {references}: keep the baseline's rows of one."
+        )
+    how = {"resamples": resamples, "seed": seed, "unit": unit}
+    records: list[Record] = []
+    for name in sorted(groups, key=lambda name: (name[0] != baseline, [_order(value) for value in name])):
+        named = dict(zip(GROUP, name, strict=True))
+        measured = estimate(groups[name], metrics, **how)
+        against = difference(groups[name], groups[references[0]], metrics, **how) if references else []
+        for index, record in enumerate(measured):
+            delta = against[index] if against else dict.fromkeys(("value", "low", "high"), float("nan"))
+            named |= {"difference": delta["value"], "difference_low": delta["low"], "difference_high": delta["high"]}
+            records.append({"task": rows[0]["task"], "subset": record["subset"], **named, **record, "skipped": skipped})
+    return records

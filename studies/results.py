@@ -1,0 +1,250 @@
+"""What a study leaves behind: one folder with its recipe, its rows as they come, and the files made from them.
+
+    with Results.open("results/compare/shapes_pope", settings, seeds=[0, 1, 2], fingerprint=vlm.fingerprint) as results:
+        for row in rows_to_make:
+            if key(row) not in results.done:
+                results.append([answer(row)])
+        results.write("table.json", table(read_rows(results.folder), YES_NO, skipped=len(results.skipped)))
+
+A process may be killed at any moment. Whole lines count, a torn last line is cut off when the folder is opened again,
+and every other file is replaced in one step.
+"""
+
+import json
+import math
+import os
+import platform
+import re
+import subprocess
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import IO, Any
+from zlib import crc32
+
+from filelock import FileLock, Timeout
+
+from studies.metrics import GROUP, Row, group
+
+KEY = (*GROUP, "seed", "split", "id")
+DECIDING = ("settings", "seeds", "fingerprint")
+PACKAGES = ("torch", "transformers", "nnsight", "numpy")
+
+
+def key(row: Row) -> tuple[Any, ...]:
+    """What makes a row one of a kind: (method, strength, reads, writes, seed, split, id)."""
+    return (*group(row), row["seed"], row["split"], row["id"])
+
+
+class Results:
+    """The folder `results/<study>/<name>/`, open for one process. Made by `Results.open`; a context manager.
+
+    `done` holds the keys of the rows that are there, `skipped` the reason for each item's id that could not be run.
+    """
+
+    def __init__(self, folder: Path, lock: FileLock) -> None:
+        self.folder = folder
+        self._lock = lock
+        self._rows = _opened(folder / "rows.jsonl")
+        self._skips = _opened(folder / "skipped.jsonl")
+        self.done: set[tuple[Any, ...]] = {key(row) for row in read_rows(folder)}
+        self.skipped: dict[str, str] = read_skipped(folder)
+
+    @classmethod
+    def open(
+        cls, folder: str | Path, settings: Mapping[str, Any], *, seeds: Sequence[int] = (), fingerprint: str = ""
+    ) -> "Results":
+        """Open or create `folder` and write its `recipe.json`, or resume what a run of the same recipe left there.
+
+        Settings, seeds and the model's fingerprint decide whether it is the same recipe. Versions and the commit are
+        recorded: those of this run, and those of earlier ones under `earlier`. Raises ValueError if the folder holds
+        another recipe, or rows without one, and RuntimeError if another process has it open.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RuntimeError(f"{folder} is in use by a running study: wait for it, or give another folder.") from None
+        try:
+            recipe = json.loads(_dumps({"settings": settings, "seeds": list(seeds), "fingerprint": fingerprint}))
+            write_json(
+                folder / "recipe.json", _continued(folder, recipe | {"versions": versions(), "commit": commit()})
+            )
+            return cls(folder, lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    def append(self, rows: Iterable[Row]) -> None:
+        """Write each row as one line, flushed before the next. Raises ValueError for a key that is there."""
+        rows = list(rows)
+        keys = [key(row) for row in rows]
+        if twice := [name for name, times in Counter([*keys, *self.done.intersection(keys)]).items() if times > 1]:
+            named = ", ".join(f"{field} {value}" for field, value in zip(KEY, twice[0], strict=True))
+            raise ValueError(
+                f"{len(twice)} of {len(rows)} rows are there already, the first with {named}. "
+                "Leave out what `done` holds before you run it."
+            )
+        for name, row in zip(keys, rows, strict=True):
+            _write_line(self._rows, row)
+            self.done.add(name)
+
+    def skip(self, id: str, reason: str) -> None:
+        """Note that this item cannot be run. A resumed run that meets it again changes nothing."""
+        if id not in self.skipped:
+            _write_line(self._skips, {"id": id, "reason": reason})
+            self.skipped[id] = reason
+
+    def write(self, name: str, value: Any) -> Path:
+        """Write a JSON file of this folder in one step: `table.json`, or a stage's (`choices.json`)."""
+        return write_json(self.folder / name, value)
+
+    def save_image(self, name: str, image: Any) -> str:
+        """Keep a PIL image as a PNG, once a name; gives a row's `image`, the file name relative to the folder."""
+        # Two names may look alike once they are fit for a file; the checksum keeps them apart.
+        file = self.folder / "images" / f"{re.sub(r'[^A-Za-z0-9_-]+', '-', name)[:60]}-{crc32(name.encode()):08x}.png"
+        if not file.exists():
+            file.parent.mkdir(exist_ok=True)
+            partial = file.with_suffix(".partial")
+            image.convert("RGB").save(partial, format="PNG")
+            os.replace(partial, file)
+        return file.relative_to(self.folder).as_posix()
+
+    def close(self) -> None:
+        self._rows.close()
+        self._skips.close()
+        self._lock.release()
+
+    def __enter__(self) -> "Results":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def read_rows(folder: str | Path) -> list[Row]:
+    """The rows of a result folder in the order in which they came. Needs no model; a torn last line is left out."""
+    return _read_lines(Path(folder) / "rows.jsonl")
+
+
+def read_skipped(folder: str | Path) -> dict[str, str]:
+    """Reason by id of the items that could not be run."""
+    return {line["id"]: line["reason"] for line in _read_lines(Path(folder) / "skipped.jsonl")}
+
+
+def write_json(file: str | Path, value: Any) -> Path:
+    """Replace `file` in one step: a reader sees the old one or the new one. nan and infinity become null."""
+    return write_text(file, _dumps(value, indent=2) + "\n")
+
+
+def write_text(file: str | Path, text: str) -> Path:
+    """Replace `file` in one step, as `write_json` does."""
+    file = Path(file)
+    partial = file.with_name(file.name + ".partial")
+    with partial.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(partial, file)
+    return file
+
+
+def versions() -> dict[str, str | None]:
+    """Installed versions of what decides a number; None for what is not installed. Imports none of them."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def commit() -> str | None:
+    """The commit of this code, with "-dirty" after it where files were changed since; None outside a repository."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None
+
+
+def _continued(folder: Path, recipe: dict[str, Any]) -> dict[str, Any]:
+    """This run's recipe, after a look at the one that the folder holds."""
+    file = folder / "recipe.json"
+    if not file.exists():
+        if (folder / "rows.jsonl").exists():
+            raise ValueError(f"{folder} holds rows but no recipe.json: give another folder, or delete this one.")
+        return recipe
+    there = json.loads(file.read_text(encoding="utf-8"))
+    old, new = (_flat({name: part.get(name) for name in DECIDING}) for part in (there, recipe))
+    differing = [name for name in {**old, **new} if old.get(name, "(none)") != new.get(name, "(none)")]
+    if differing:
+        lines = [f"  {name}: {old.get(name, '(none)')!r} there, {new.get(name, '(none)')!r} now" for name in differing]
+        raise ValueError(
+            f"{folder} holds the results of another recipe:\n" + "\n".join(lines) + "\n"
+            "Give another folder, run with the settings that are there, or delete the folder to start again."
+        )
+    earlier, about = there.get("earlier", []), {name: there.get(name) for name in ("versions", "commit")}
+    if any(about[name] != recipe[name] for name in about) and about not in earlier:
+        earlier = [*earlier, about]
+    return recipe | ({"earlier": earlier} if earlier else {})
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Nested dicts as one, with dotted names: what differs is named by its place."""
+    if not isinstance(value, dict) or not value:
+        return {name: value}
+    return {
+        inner: leaf
+        for part, below in value.items()
+        for inner, leaf in _flat(below, part if name in ("", "settings") else f"{name}.{part}").items()
+    }
+
+
+def _opened(file: Path) -> IO[bytes]:
+    """`file` open for appending, after a line that was torn by a kill has been cut off its end."""
+    file.touch()
+    whole = file.read_bytes().rfind(b"\n") + 1
+    os.truncate(file, whole)
+    return file.open("ab")
+
+
+def _write_line(stream: IO[bytes], value: Any) -> None:
+    stream.write(_dumps(value).encode("utf-8", errors="backslashreplace") + b"\n")
+    stream.flush()
+
+
+def _read_lines(file: Path) -> list[Any]:
+    if not file.exists():
+        return []
+    lines = []
+    for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], start=1):
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            raise ValueError(
+                f"{file}, line {number} is not JSON: {line[:60]!r}. Delete the line and run again: it is made anew."
+            ) from None
+    return lines
+
+
+def _dumps(value: Any, indent: int | None = None) -> str:
+    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: tuples are lists, numpy scalars numbers, paths text; nan and infinity, which it lacks, null."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, Path):
+        return str(value)
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
