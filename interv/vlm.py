@@ -73,6 +73,11 @@ class VLM:
             digest.update(sample.to("cpu", torch.bfloat16).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
 
+    @property
+    def pad_token_id(self) -> int:
+        """What stands where a shorter row has no token; masked everywhere, so its value decides nothing."""
+        return self.processor.tokenizer.pad_token_id or 0
+
     def sites(self) -> list[Site]:
         """Every place of every decoder block, then every named module by its path."""
         blocks = [Site(layer, hook) for layer in range(self.n_layers) for hook in HOOKS]

@@ -1,0 +1,30 @@
+"""All methods, in the order of the tables, and how one is read back from disk."""
+
+import json
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from methods.l2s import L2S
+from methods.mean_steering import MeanSteering
+from methods.mean_steering_ba import MeanSteeringBA
+from methods.no_steering import NoSteering
+from methods.norm_rnd import NormRnd
+from methods.p2s import P2S
+from methods.prompt_steering import PromptSteering
+from methods.steerer import Fitted
+
+STEERERS: tuple[type[Fitted], ...] = (NoSteering, PromptSteering, NormRnd, MeanSteering, MeanSteeringBA, L2S, P2S)
+
+
+def load_steerer(folder: str | Path) -> Fitted:
+    """Read a method that `save` wrote. Raises ValueError where the folder holds none that is known here."""
+    path = Path(folder)
+    if not (path / "steerer.json").exists():
+        raise ValueError(f"{path} holds no steerer.json; give the folder that steerer.save(folder) wrote.")
+    card = json.loads((path / "steerer.json").read_text())
+    methods = {method.__name__: method for method in STEERERS}
+    name = card.pop("method")
+    if name not in methods:
+        raise ValueError(f"{path} holds a {name!r}; the methods are {', '.join(methods)}.")
+    return methods[name](**card, **load_file(path / "steerer.safetensors"))

@@ -1,0 +1,170 @@
+"""What the methods learn from: activations of a wanted and an unwanted completion of the same input."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from interv import Prompt
+
+
+@dataclass(frozen=True)
+class ContrastPair:
+    """One training example.
+
+    Args:
+        prompt: what is asked at test time; the context is read at its last token.
+        positive: the same input with the wanted completion; may carry another question and a forced answer.
+        negative: the same input with the unwanted completion.
+        behavior: which behaviour the example calls for.
+        agnostic: a second (positive, negative) that asks the same question for every behaviour.
+    """
+
+    prompt: Prompt
+    positive: Prompt
+    negative: Prompt
+    behavior: str = ""
+    id: str = ""
+    agnostic: tuple[Prompt, Prompt] | None = None
+
+    def variants(self) -> tuple[Prompt, ...]:
+        return (self.prompt, self.positive, self.negative, *(self.agnostic or ()))
+
+
+@dataclass(frozen=True, eq=False)
+class Contrasts:
+    """Training rows for one pair of layers; tensors only, no model.
+
+    Attributes:
+        context: hidden state leaving block `reads` at the last prompt token.
+        positive, negative: hidden states leaving block `writes`, pooled over the completion.
+        agnostic: contrast vectors of the second pair, where there was one.
+        behavior, id: of each row.
+        fingerprint: of the model.
+    """
+
+    context: Float[Tensor, "pairs d_model"]
+    positive: Float[Tensor, "pairs d_model"]
+    negative: Float[Tensor, "pairs d_model"]
+    behavior: tuple[str, ...]
+    id: tuple[str, ...]
+    reads: int
+    writes: int
+    fingerprint: str
+    agnostic: Float[Tensor, "pairs d_model"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.context)
+
+    @property
+    def vectors(self) -> Float[Tensor, "pairs d_model"]:
+        """z = h(X+) - h(X-) at the steering layer. Source: arXiv:2508.12815, Sec. 3 (P2S)."""
+        return self.positive - self.negative
+
+    def rows(self, index: Sequence[int]) -> "Contrasts":
+        """These rows, in this order."""
+        chosen = list(index)
+        return Contrasts(
+            self.context[chosen],
+            self.positive[chosen],
+            self.negative[chosen],
+            tuple(self.behavior[i] for i in chosen),
+            tuple(self.id[i] for i in chosen),
+            self.reads,
+            self.writes,
+            self.fingerprint,
+            None if self.agnostic is None else self.agnostic[chosen],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ContrastBank:
+    """Captured contrasts at several layers at once; `at` picks two of them.
+
+    `skipped` lists (id, reason) of the pairs that could not be used.
+    """
+
+    context: Float[Tensor, "pairs layers d_model"]
+    positive: Float[Tensor, "pairs layers d_model"]
+    negative: Float[Tensor, "pairs layers d_model"]
+    agnostic: Float[Tensor, "pairs layers d_model"] | None
+    behavior: tuple[str, ...]
+    id: tuple[str, ...]
+    layers: tuple[int, ...]
+    fingerprint: str
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.context)
+
+    def at(self, reads: int, writes: int) -> Contrasts:
+        """The context read at block `reads`, the contrast at block `writes`, both counted from 0."""
+        read, write = self._index(reads), self._index(writes)
+        return Contrasts(
+            self.context[:, read],
+            self.positive[:, write],
+            self.negative[:, write],
+            self.behavior,
+            self.id,
+            reads,
+            writes,
+            self.fingerprint,
+            None if self.agnostic is None else self.agnostic[:, write],
+        )
+
+    def save(self, folder: str | Path) -> None:
+        """Write `contrasts.safetensors` and `contrasts.json` into the folder."""
+        path = Path(folder)
+        path.mkdir(parents=True, exist_ok=True)
+        tensors = {name: getattr(self, name) for name in ("context", "positive", "negative", "agnostic")}
+        save_file(
+            {name: value.contiguous() for name, value in tensors.items() if value is not None},
+            path / "contrasts.safetensors",
+        )
+        card = {name: getattr(self, name) for name in ("behavior", "id", "layers", "fingerprint", "skipped")}
+        (path / "contrasts.json").write_text(json.dumps(card, indent=1))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "ContrastBank":
+        """Read what `save` wrote."""
+        path = Path(folder)
+        tensors = load_file(path / "contrasts.safetensors")
+        card = json.loads((path / "contrasts.json").read_text())
+        return cls(
+            tensors["context"],
+            tensors["positive"],
+            tensors["negative"],
+            tensors.get("agnostic"),
+            tuple(card["behavior"]),
+            tuple(card["id"]),
+            tuple(card["layers"]),
+            card["fingerprint"],
+            tuple((id_, reason) for id_, reason in card["skipped"]),
+        )
+
+    def _index(self, layer: int) -> int:
+        if layer not in self.layers:
+            raise ValueError(f"Layer {layer} was not captured; there are {', '.join(map(str, self.layers))}.")
+        return self.layers.index(layer)
+
+
+def join(banks: Sequence[ContrastBank], skipped: Sequence[tuple[str, str]] = ()) -> ContrastBank:
+    """The rows of several banks of one model, in order."""
+    first = banks[0]
+    every = [bank.agnostic for bank in banks if bank.agnostic is not None]
+    return ContrastBank(
+        torch.cat([bank.context for bank in banks]),
+        torch.cat([bank.positive for bank in banks]),
+        torch.cat([bank.negative for bank in banks]),
+        torch.cat(every) if every else None,
+        tuple(name for bank in banks for name in bank.behavior),
+        tuple(name for bank in banks for name in bank.id),
+        first.layers,
+        first.fingerprint,
+        tuple(skipped),
+    )

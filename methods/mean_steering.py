@@ -1,0 +1,24 @@
+"""One vector for all inputs: the mean contrast."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from interv import Add
+from methods.contrasts import Contrasts
+from methods.steerer import Fitted, Query, Strength
+
+
+@dataclass(frozen=True, eq=False)
+class MeanSteering(Fitted):
+    """Adds the mean of the training contrast vectors (Mean-S; contrastive activation addition, arXiv:2312.06681)."""
+
+    vector: Float[Tensor, " d_model"] = None  # type: ignore[assignment]
+
+    @classmethod
+    def fit(cls, train: Contrasts) -> "MeanSteering":
+        return cls(train.reads, train.writes, train.fingerprint, vector=train.vectors.mean(dim=0))
+
+    def ops(self, query: Query, strength: Strength = 1.0) -> tuple[Add, ...]:
+        return self.add(self.vector, strength)

@@ -1,0 +1,88 @@
+"""What every method is: something fitted that turns a query into ops."""
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Float
+from safetensors.torch import save_file
+from torch import Tensor
+
+from interv import Add, Prompt, Scope, Site
+from methods.contrasts import Contrasts
+
+Strength = float | int | Float[Tensor, " batch"]
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """What a method may see of the inputs at test time.
+
+    Attributes:
+        context: hidden state leaving block `reads` at the last prompt token of each input.
+        vectors: each input's own contrast vector, which only the oracle may use.
+    """
+
+    context: Float[Tensor, "batch d_model"]
+    vectors: Float[Tensor, "batch d_model"] | None = None
+
+
+@runtime_checkable
+class Steerer(Protocol):
+    """The protocol of all methods: swap one for another and nothing else changes."""
+
+    @property
+    def reads(self) -> int: ...
+
+    @property
+    def writes(self) -> int: ...
+
+    @classmethod
+    def fit(cls, train: Contrasts) -> "Steerer": ...
+
+    def rewrite(self, prompt: Prompt) -> Prompt:
+        """The prompt as this method wants it asked; the same for all but the prompt baseline."""
+        ...
+
+    def ops(self, query: Query, strength: Strength = 1.0) -> tuple[Add, ...]:
+        """What to add for these inputs; `strength` is in multiples of the contrast vector (the paper's alpha)."""
+        ...
+
+    def save(self, folder: str | Path) -> None: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What every method remembers of its training, and how it is kept on disk.
+
+    Attributes:
+        reads: the decoder block that the context is read from, L' in the paper.
+        writes: the decoder block that is steered, L* in the paper.
+        fingerprint: of the model that the method was fitted on; others refuse its ops.
+        scope: the tokens that are steered; change it with `dataclasses.replace(steerer, scope="all")`.
+    """
+
+    reads: int
+    writes: int
+    fingerprint: str
+    scope: Scope = "response"
+
+    def rewrite(self, prompt: Prompt) -> Prompt:
+        return prompt
+
+    def add(self, vector: Tensor, strength: Strength) -> tuple[Add, ...]:
+        """The one op of a method that adds a vector at its steering layer."""
+        return (Add(Site(self.writes), vector, self.scope, strength, fingerprint=self.fingerprint),)
+
+    def save(self, folder: str | Path) -> None:
+        """Write `steerer.safetensors` with the tensors and `steerer.json` with all else."""
+        path = Path(folder)
+        path.mkdir(parents=True, exist_ok=True)
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        tensors = {name: value.contiguous() for name, value in values.items() if isinstance(value, Tensor)}
+        card: dict[str, Any] = {"method": type(self).__name__}
+        card |= {name: value for name, value in values.items() if name not in tensors}
+        save_file(tensors, path / "steerer.safetensors")
+        (path / "steerer.json").write_text(json.dumps(card, indent=1))
+

@@ -1,0 +1,172 @@
+"""The training of L2S's network, with every choice that the paper and the published code make."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import cosine_similarity, linear
+
+from methods.contrasts import Contrasts
+
+Init = Literal["svd", "dictionary", "random"]
+Schedule = Literal["constant", "cosine"]
+
+
+class Weights(NamedTuple):
+    """encoder [hidden, d_model] with bias [hidden], decoder [d_model, hidden] without."""
+
+    encoder_weight: Tensor
+    encoder_bias: Tensor
+    decoder_weight: Tensor
+
+    def __call__(self, context: Tensor, activation: str = "tanh") -> Tensor:
+        hidden = linear(context, self.encoder_weight, self.encoder_bias)
+        hidden = torch.tanh(hidden) if activation == "tanh" else torch.relu(hidden)
+        return linear(hidden, self.decoder_weight)
+
+    def to(self, device: torch.device | str) -> "Weights":
+        return Weights(*(tensor.to(device) for tensor in self))
+
+    def detached(self) -> "Weights":
+        return Weights(*(tensor.detach().clone() for tensor in self))
+
+
+@dataclass(frozen=True)
+class CosineWeight:
+    """The weight of the cosine term, growing linearly over the epochs from zero: `final * epoch / epochs`."""
+
+    final: float = 0.1
+
+    def at(self, epoch: int, epochs: int) -> float:
+        return self.final * epoch / epochs
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """What a training leaves: the weights that were kept, the last ones, and the validation loss of every epoch."""
+
+    kept: Weights
+    last: Weights
+    validation_losses: tuple[float, ...]
+
+
+def initial_weights(train: Contrasts, hidden: int, init: Init, seed: int) -> Weights:
+    """The encoder as torch initialises a linear layer; the decoder's columns from the training vectors.
+
+    "svd": right singular vectors of the centred vectors (published code, POPE); "dictionary": unit atoms of a sparse
+    dictionary with positive codes (published code, MM-SafetyBench); "random": as the encoder. Where there are fewer
+    training rows than hidden units, the columns that the data cannot give are random.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    width = train.context.shape[1]
+
+    def uniform(*shape: int, fan_in: int) -> Tensor:
+        return (torch.rand(shape, generator=generator) * 2 - 1) / math.sqrt(fan_in)
+
+    encoder_weight, encoder_bias = uniform(hidden, width, fan_in=width), uniform(hidden, fan_in=width)
+    decoder_weight = uniform(width, hidden, fan_in=hidden)
+    vectors = train.vectors.float().cpu()
+    if init == "svd":
+        basis = torch.linalg.svd(vectors - vectors.mean(dim=0), full_matrices=False).Vh[:hidden]
+    elif init == "dictionary":
+        basis = _dictionary(vectors, hidden, seed)
+    elif init == "random":
+        basis = vectors[:0]
+    else:
+        raise ValueError(f"{init!r} is no initialisation; there are svd, dictionary and random.")
+    decoder_weight[:, : len(basis)] = basis.T
+    return Weights(encoder_weight, encoder_bias, decoder_weight)
+
+
+def train_network(
+    start: Weights,
+    train: Contrasts,
+    validation: Contrasts | None = None,
+    *,
+    activation: str = "tanh",
+    mse_weight: float = 1.0,
+    l1_weight: float = 1.0,
+    cosine_weight: CosineWeight | float = 0.1,
+    balanced: bool = False,
+    learning_rate: float = 1e-4,
+    schedule: Schedule = "constant",
+    warmup_epochs: int = 0,
+    epochs: int = 100,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> Training:
+    """Minimise mean square + mean absolute error - w * cosine with Adam (arXiv:2508.12815, App. B.1).
+
+    `schedule="cosine"` rises over `warmup_epochs` and then falls as half a cosine, batch by batch. With `validation`
+    the weights of the epoch with the lowest MSE + L1 - 0.05 * cosine on it are kept (published code, POPE).
+    """
+    device = train.context.device
+    context, target = train.context.float(), train.vectors.float()
+    behaviors = sorted(set(train.behavior))
+    group = torch.tensor([behaviors.index(name) for name in train.behavior], device=device)
+    generator = torch.Generator().manual_seed(seed)
+    weights = Weights(*(tensor.to(device).clone().requires_grad_() for tensor in start))
+    optimizer = torch.optim.Adam(list(weights), lr=learning_rate)
+    steps = math.ceil(len(train) / batch_size)
+    scale = _schedule(schedule, warmup_epochs * steps, epochs * steps)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, scale)
+    losses: list[float] = []
+    kept = weights.detached()
+    for epoch in range(epochs):
+        w = cosine_weight.at(epoch, epochs) if isinstance(cosine_weight, CosineWeight) else cosine_weight
+        order = torch.randperm(len(train), generator=generator).to(device)
+        for rows in order.split(batch_size):
+            prediction = weights(context[rows], activation)
+            loss = _loss(prediction, target[rows], mse_weight, l1_weight, w)
+            optimizer.zero_grad()
+            (_balanced(loss, group[rows], len(behaviors)) if balanced else loss.mean()).backward()
+            optimizer.step()
+            scheduler.step()
+        if validation is not None:
+            with torch.no_grad():
+                predicted = weights(validation.context.float(), activation)
+                losses.append(float(_loss(predicted, validation.vectors.float(), 1.0, 1.0, 0.05).mean()))
+            if losses[-1] == min(losses):
+                kept = weights.detached()
+    last = weights.detached()
+    return Training(kept if validation is not None else last, last, tuple(losses))
+
+
+def _loss(
+    prediction: Float[Tensor, "rows d_model"], target: Float[Tensor, "rows d_model"], mse: float, l1: float, w: float
+) -> Float[Tensor, " rows"]:
+    error = prediction - target
+    loss = mse * error.square().mean(dim=1) + l1 * error.abs().mean(dim=1)
+    return loss - w * cosine_similarity(prediction, target, dim=1)
+
+
+def _balanced(loss: Float[Tensor, " rows"], group: Tensor, groups: int) -> Tensor:
+    """The mean over all behaviours of their mean losses; one that the batch lacks counts as zero (published code)."""
+    return sum(loss[group == i].mean() for i in range(groups) if (group == i).any()) / groups  # type: ignore[return-value]
+
+
+def _schedule(schedule: Schedule, warmup: int, total: int):
+    def scale(step: int) -> float:
+        if step < warmup:
+            return step / max(1, warmup)
+        progress = (step - warmup) / max(1, total - warmup)
+        return 1.0 if schedule == "constant" else max(0.0, 0.5 * (1 + math.cos(math.pi * progress)))
+
+    return scale
+
+
+def _dictionary(vectors: Tensor, hidden: int, seed: int) -> Tensor:
+    from sklearn.decomposition import DictionaryLearning  # an optional part: only this initialisation needs it
+
+    learner = DictionaryLearning(
+        min(hidden, len(vectors)),
+        positive_code=True,
+        fit_algorithm="cd",
+        transform_algorithm="lasso_cd",
+        max_iter=5000,
+        random_state=seed,
+    )
+    return torch.from_numpy(learner.fit(vectors.numpy()).components_).float()
