@@ -11,7 +11,6 @@ from interv.site import Site
 
 # Options of `generate` that cannot go on from a prefill, and what to do instead.
 _REFUSED_OPTIONS = {
-    "use_cache": "every reply continues from the prompt's cache; without one, use installed() and model.generate",
     "cache_implementation": "the prompt's cache is there already; use installed() and model.generate",
     "prefill_chunk_size": "the prompt has run already; use installed() and model.generate",
     "assistant_model": "a draft model proposes several tokens a step, which the scopes cannot tell apart",
@@ -55,9 +54,13 @@ def check_site(site: Site, model: nn.Module, layout: Layout, n_layers: int) -> N
 
 def check_options(options: Mapping[str, Any], captures_tokens: bool) -> None:
     """Raise ValueError for options of `generate` that would make the ops wrong."""
+    if options.get("use_cache") is False:
+        raise ValueError(
+            "Every reply continues from the prompt's cache; without one, use installed() and model.generate."
+        )
     for name, reason in _REFUSED_OPTIONS.items():
-        if options.get(name) not in (None, True) or name in options and name != "use_cache":
-            raise ValueError(f"generate({name}={options[name]!r}) is not possible here: {reason}.")
+        if name in options:
+            raise ValueError(f"generate({name}=...) is not possible here: {reason}.")
     if options.get("num_beams", 1) > 1 and captures_tokens:
         raise ValueError("Captures cannot follow beams, which swap rows at every step; use num_beams=1.")
 
@@ -76,7 +79,9 @@ def _check_add(op: Add, model: nn.Module, d_model: int, rows: int | None, finger
     if op.site.layer is not None and op.vector.shape[-1] != d_model:
         raise ValueError(f"The vector for {op.site} has width {op.vector.shape[-1]}; this model's is {d_model}.")
     if rows is not None and op.rows not in (None, rows):
-        raise ValueError(f"The op at {op.site} is made for {op.rows} rows and the batch has {rows}; one vector a prompt.")
+        raise ValueError(
+            f"The op at {op.site} is made for {op.rows} rows and the batch has {rows}; one vector a prompt."
+        )
     devices = {parameter.device for parameter in model.parameters()}
     if op.vector.device.type != "cpu" and op.vector.device not in devices:
         raise ValueError(

@@ -35,7 +35,7 @@ def installed(model: PreTrainedModel, plan: Plan) -> Iterator[None]:
     with ExitStack() as stack:
         stack.callback(model.register_forward_pre_hook(cursor.before_forward, with_kwargs=True).remove)
         stack.enter_context(attached(model, plan.visits(lambda count: cursor.current())))
-        model.generate = cursor.wrapping(model.generate)  # type: ignore[method-assign]
+        model.generate = cursor.wrapping(model.generate)  # type: ignore
         stack.callback(_restore, model, own_generate)
         yield
     plan.check_touched()

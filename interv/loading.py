@@ -37,7 +37,9 @@ def load(
     )
     # The official Qwen2-VL processor wants torchvision for videos, which images do not need.
     without_video = config.model_type == "qwen2_vl" and find_spec("torchvision") is None
-    processor_class = ImageQwen2VLProcessor if without_video or (embedded and config.model_type == "qwen2_vl") else AutoProcessor
+    processor_class = (
+        ImageQwen2VLProcessor if without_video or (embedded and config.model_type == "qwen2_vl") else AutoProcessor
+    )
     return model, processor_class.from_pretrained(source, **options)
 
 

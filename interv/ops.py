@@ -76,7 +76,7 @@ class Add:
         if isinstance(self.strength, Tensor):
             sizes.add(len(self.strength))
         if len(sizes) > 1:
-            raise ValueError(f"Add has {len(self.vector)} vectors and {len(self.strength)} strengths; one of each a row.")  # type: ignore[arg-type]
+            raise ValueError(f"An Add has vectors and strengths for {sorted(sizes)} rows; give one of each a row.")
         return sizes.pop() if sizes else None
 
     def __call__(self, hidden: Tensor, where: Bool[Tensor, "batch seq"] | None) -> Tensor:

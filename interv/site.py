@@ -33,7 +33,9 @@ class Site:
 
     def __post_init__(self) -> None:
         if (self.layer is None) == (self.path is None):
-            raise ValueError("A Site is either a layer, Site(14), or a module path, Site.parse('model.visual.blocks.0').")
+            raise ValueError(
+                "A Site is either a layer, Site(14), or a module path, Site.parse('model.visual.blocks.0')."
+            )
         if self.layer is not None and self.layer < 0:
             raise ValueError(f"Site({self.layer}) is no layer: decoder blocks count from 0.")
         if self.layer is not None and self.hook not in HOOKS:
@@ -50,7 +52,9 @@ class Site:
         match = re.fullmatch(r"blocks\.(\d+)\.(\w*\.?hook_\w+)", name)
         if match is None:
             if "hook_" in name:
-                raise ValueError(f"{name!r} is no site; TransformerLens names read blocks.<layer>.<{' | '.join(HOOKS)}>.")
+                raise ValueError(
+                    f"{name!r} is no site; TransformerLens names read blocks.<layer>.<{' | '.join(HOOKS)}>."
+                )
             return cls(path=name, side=side)
         return cls(int(match[1]), _ALIASES.get(match[2], match[2]), side=side)
 

@@ -121,7 +121,7 @@ class VLM:
         position_ids: Int[Tensor, "batch seq"] | Int[Tensor, "3 batch seq"],
         sites: Sequence[Site],
     ) -> dict[Site, Float[Tensor, "batch seq width"]]:
-        """Run further tokens behind a prefill's rows and read the sites at all of them, padding on the right included."""
+        """Run further tokens behind a prefill's rows and read the sites at all of them, padding too."""
         plan = self._plan([Capture(site, "all") for site in sites], len(input_ids))
         every = torch.ones_like(attention_mask)
         inputs = {
@@ -133,9 +133,7 @@ class VLM:
         self._forward(plan, Step.of_prompt(every, every == 0), inputs)
         return {site: torch.stack(plan.captured[i][0]) for i, site in enumerate(sites)}
 
-    def logits(
-        self, prompts: Sequence[Prompt] | Prefill, ops: Sequence[Op] = ()
-    ) -> Float[Tensor, "batch vocabulary"]:
+    def logits(self, prompts: Sequence[Prompt] | Prefill, ops: Sequence[Op] = ()) -> Float[Tensor, "batch vocabulary"]:
         """The logits of the reply's first token. Raises as `generate` does."""
         prefill, plan = self._start(prompts, ops)
         inputs = prefill.decoding_inputs()
@@ -178,7 +176,12 @@ class VLM:
             settings = {}
         if "stop_strings" in options:
             settings["tokenizer"] = self.processor.tokenizer
-        settings |= {"max_new_tokens": max_new_tokens, "output_logits": logits, "return_dict_in_generate": True, **options}
+        settings |= {
+            "max_new_tokens": max_new_tokens,
+            "output_logits": logits,
+            "return_dict_in_generate": True,
+            **options,
+        }
         with torch.random.fork_rng(enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
@@ -208,7 +211,9 @@ class VLM:
             return prompts if isinstance(prompts, Prefill) else self.prefill(prompts), plan
         encoded = prompts.encoded if isinstance(prompts, Prefill) else self.encode(prompts)
         if encoded.image_mask.any() and not encoded.media:
-            raise ValueError("Ops that reach into the prompt run it again, and selected rows keep no pixels; pass prompts.")
+            raise ValueError(
+                "Ops that reach into the prompt run it again, and selected rows keep no pixels; pass prompts."
+            )
         for op in ops:
             if op.scope == "image" and not encoded.image_mask.any(1).all():
                 rows = (~encoded.image_mask.any(1)).nonzero().flatten().tolist()

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file
 
@@ -22,9 +23,9 @@ def load_steerer(folder: str | Path) -> Fitted:
     path = Path(folder)
     if not (path / "steerer.json").exists():
         raise ValueError(f"{path} holds no steerer.json; give the folder that steerer.save(folder) wrote.")
-    card = json.loads((path / "steerer.json").read_text())
+    card: dict[str, Any] = json.loads((path / "steerer.json").read_text())
     methods = {method.__name__: method for method in STEERERS}
     name = card.pop("method")
     if name not in methods:
         raise ValueError(f"{path} holds a {name!r}; the methods are {', '.join(methods)}.")
-    return methods[name](**card, **load_file(path / "steerer.safetensors"))
+    return methods[name](**(card | load_file(path / "steerer.safetensors")))

@@ -9,7 +9,9 @@ from methods.steerer import Fitted, Query, Strength
 
 @dataclass(frozen=True, eq=False)
 class P2S(Fitted):
-    """Adds z = h(X+) - h(X-) of the input itself, which needs the wanted answer. Source: arXiv:2508.12815, Sec. 3 (P2S).
+    """Adds z = h(X+) - h(X-) of the input itself, which needs the wanted answer.
+
+    Source: arXiv:2508.12815, Sec. 3 (P2S).
 
     There is nothing to fit. The vectors come with the query: `capture_contrasts(vlm, pairs).at(reads, writes).vectors`
     of the very inputs to be steered.

@@ -85,4 +85,3 @@ class Fitted:
         card |= {name: value for name, value in values.items() if name not in tensors}
         save_file(tensors, path / "steerer.safetensors")
         (path / "steerer.json").write_text(json.dumps(card, indent=1))
-
