@@ -68,7 +68,12 @@ def test_the_interval_has_the_width_that_theory_gives():
 @few
 @given(answers, st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter(pairs, shuffler):
-    rows = make_rows(pairs) + make_rows(pairs[::-1], seed=1) + make_rows(pairs, method="NoSteering")
+    rows = (
+        make_rows(pairs)
+        + make_rows(pairs[::-1], seed=1)
+        + make_rows(pairs, seed=2)
+        + make_rows(pairs, method="NoSteering")
+    )
     shuffled = rows[:]
     shuffler.shuffle(shuffled)
     assert repr(table(rows, YES_NO, resamples=20)) == repr(table(shuffled, YES_NO, resamples=20))
@@ -122,8 +127,10 @@ def test_questions_about_one_image_can_be_drawn_together():
     assert together["high"] - together["low"] > 2 * (apart["high"] - apart["low"])
 
 
+@pytest.mark.filterwarnings("error")
 def test_undefined_metrics_are_nan_and_never_a_crash():
-    records = estimate(make_rows([("no", "no")] * 4), YES_NO, resamples=10)
+    records = estimate(make_rows([("no", "no")] * 4), [*YES_NO, ratio("over", lambda row: 1.0, lambda row: 0.0)])
+    assert math.isnan(by_name(records)["all", "over"])
     assert all(math.isnan(by_name(records, field)["all", "f1"]) for field in ("value", "low", "high"))
 
 
