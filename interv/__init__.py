@@ -2,12 +2,29 @@
 
 import beartype  # noqa: F401  before nnsight, which adds an attribute to `object` that beartype cannot hash
 
-from interv.ops import Add, Capture, Op
+from interv.ops import Add, Capture, Op, Project, Replace, Scale
 from interv.prefill import Prefill
 from interv.prompt import Prompt
 from interv.replies import Replies
 from interv.scope import SCOPES, Scope
 from interv.site import HOOKS, Site
+from interv.stacking import stack
 from interv.vlm import VLM
 
-__all__ = ["HOOKS", "SCOPES", "VLM", "Add", "Capture", "Op", "Prefill", "Prompt", "Replies", "Scope", "Site"]
+__all__ = [
+    "HOOKS",
+    "SCOPES",
+    "VLM",
+    "Add",
+    "Capture",
+    "Op",
+    "Prefill",
+    "Project",
+    "Prompt",
+    "Replace",
+    "Replies",
+    "Scale",
+    "Scope",
+    "Site",
+    "stack",
+]

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from interv.layouts import Layout
-from interv.ops import Add, Capture, Op
+from interv.ops import Capture, Edit, Op
 from interv.site import Site
 
 # Options of `generate` that cannot go on from a prefill, and what to do instead.
@@ -25,13 +25,13 @@ def check_ops(
 ) -> None:
     """Raise ValueError or TypeError for the first op that does not fit the model or the number of rows."""
     for op in ops:
-        if not isinstance(op, Capture | Add):
-            raise TypeError(f"{op!r} is no op; the ops are Capture and Add.")
+        if not isinstance(op, Capture | Edit):
+            raise TypeError(f"{op!r} is no op; the ops are Capture, Add, Project, Replace and Scale.")
         check_site(op.site, model, layout, n_layers)
         if not layout.sees_tokens(op.site):
             _check_outside_text(op)
-        if isinstance(op, Add):
-            _check_add(op, model, d_model, rows, fingerprint)
+        if isinstance(op, Edit):
+            _check_edit(op, model, d_model, rows, fingerprint)
 
 
 def check_site(site: Site, model: nn.Module, layout: Layout, n_layers: int) -> None:
@@ -71,25 +71,26 @@ def _check_outside_text(op: Op) -> None:
         raise ValueError(
             f"{op.site} lies outside the language model and sees image patches, not tokens; pass {word}='all'."
         )
-    if isinstance(op, Add) and op.rows is not None:
+    if isinstance(op, Edit) and op.rows is not None:
         raise ValueError(f"{op.site} sees image patches, whose rows are not the prompts'; give one vector for all.")
 
 
-def _check_add(op: Add, model: nn.Module, d_model: int, rows: int | None, fingerprint: str) -> None:
-    if op.site.layer is not None and op.vector.shape[-1] != d_model:
-        raise ValueError(f"The vector for {op.site} has width {op.vector.shape[-1]}; this model's is {d_model}.")
+def _check_edit(op: Edit, model: nn.Module, d_model: int, rows: int | None, fingerprint: str) -> None:
     if rows is not None and op.rows not in (None, rows):
         raise ValueError(
-            f"The op at {op.site} is made for {op.rows} rows and the batch has {rows}; one vector a prompt."
+            f"The op at {op.site} is made for {op.rows} rows and the batch has {rows}; one entry a prompt."
         )
     devices = {parameter.device for parameter in model.parameters()}
-    if op.vector.device.type != "cpu" and op.vector.device not in devices:
-        raise ValueError(
-            f"The vector for {op.site} is on {op.vector.device}, the model on {', '.join(map(str, devices))}; "
-            "move it to the CPU or to the model."
-        )
+    for name, tensor in op.tensors.items():
+        if op.site.layer is not None and tensor.shape[-1] != d_model:
+            raise ValueError(f"The {name} for {op.site} has width {tensor.shape[-1]}; this model's is {d_model}.")
+        if tensor.device.type != "cpu" and tensor.device not in devices:
+            raise ValueError(
+                f"The {name} for {op.site} is on {tensor.device}, the model on {', '.join(map(str, devices))}; "
+                "move it to the CPU or to the model."
+            )
     if op.fingerprint not in (None, fingerprint):
         raise ValueError(
-            f"The vector for {op.site} was captured from model {op.fingerprint}, this one is {fingerprint}; "
+            f"The op at {op.site} was captured from model {op.fingerprint}, this one is {fingerprint}; "
             "capture it again from this model."
         )

@@ -1,5 +1,6 @@
 """Ops are plain values: where to act, on which tokens, with what. Each is a pure function of a hidden state."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,8 @@ from interv.scope import Scope, check_scope
 from interv.site import Site
 
 Tokens = Scope | int | Int[Tensor, "batch k"]
+Rows = Float[Tensor, " width"] | Float[Tensor, "batch width"]
+Number = float | int | Float[Tensor, " batch"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,8 +25,8 @@ class Capture:
             prompt, padding left out, so 0 is its first token and -1 its last; a LongTensor [batch, k] of such
             indices gives [batch, k, width]; any other scope gives a list with one [tokens, width] a row.
 
-    A capture that stands before an `Add` at its site in the list of ops reads the unsteered value, after it the
-    steered one.
+    A capture that stands before an edit at its site in the list of ops reads the value before it, after it the
+    changed one.
     """
 
     site: Site
@@ -39,72 +42,190 @@ class Capture:
         return self.tokens if isinstance(self.tokens, str) else "prompt"
 
 
-@dataclass(frozen=True, eq=False)
-class Add:
-    """Add `strength * vector` to the hidden state of the scope's tokens (arXiv:2508.12815, Eq. 9).
+class Edit(ABC):
+    """An op that changes the hidden state of the scope's tokens and leaves all others exactly as they are.
 
-    Args:
-        site: where to add.
-        vector: one direction for all rows [width], or one a row [batch, width].
+    Attributes:
+        site: where to act.
         scope: "response" is the last prompt token, which decides the first token of the reply, and every generated
             token; "generated" leaves out the last prompt token; "all" is every prompt and every generated token.
-        strength: in multiples of the vector; a number, or one a row [batch].
-        renormalise: scale each changed token back to the norm that it had.
-        fingerprint: of the model that the vector was captured from; another model then refuses it.
+        fingerprint: of the model that the op's tensors were captured from; another model then refuses the op.
     """
 
     site: Site
-    vector: Float[Tensor, " width"] | Float[Tensor, "batch width"]
-    scope: Scope = "response"
-    strength: float | int | Float[Tensor, " batch"] = 1.0
-    renormalise: bool = False
-    fingerprint: str | None = None
+    scope: Scope
+    fingerprint: str | None
 
-    def __post_init__(self) -> None:
-        _check_site(self.site)
-        check_scope(self.scope)
-        _check_finite("vector", self.vector, dimensions=(1, 2))
-        if isinstance(self.strength, Tensor):
-            _check_finite("strength", self.strength, dimensions=(1,))
-        elif not torch.isfinite(torch.tensor(float(self.strength))):
-            raise ValueError(f"strength is {self.strength}; it must be a finite number.")
+    @abstractmethod
+    def change(self, hidden: Tensor) -> Tensor:
+        """The new hidden state, as if every token lay in the scope. Never edits in place: captures may alias it."""
+
+    @property
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """What the op brings along, by name: its last axis is the site's width."""
+
+    @property
+    def per_row(self) -> tuple[Tensor, ...]:
+        """Those of the op's tensors that have one entry a row."""
+        return tuple(tensor for tensor in self.tensors.values() if tensor.ndim == 2)
 
     @property
     def rows(self) -> int | None:
         """The number of rows that the op is made for, None where it serves any."""
-        sizes = {len(self.vector)} if self.vector.ndim == 2 else set()
-        if isinstance(self.strength, Tensor):
-            sizes.add(len(self.strength))
+        sizes = {len(tensor) for tensor in self.per_row}
         if len(sizes) > 1:
-            raise ValueError(f"An Add has vectors and strengths for {sorted(sizes)} rows; give one of each a row.")
+            raise ValueError(f"The op at {self.site} has entries for {sorted(sizes)} rows; give one of each a row.")
         return sizes.pop() if sizes else None
 
     def __call__(self, hidden: Tensor, where: Bool[Tensor, "batch seq"] | None) -> Tensor:
         """The changed hidden state; `where` None means every position, for sites that see no tokens."""
-        if self.vector.shape[-1] != hidden.shape[-1]:
-            raise ValueError(
-                f"The vector for {self.site} has width {self.vector.shape[-1]}; there the hidden state has "
-                f"{hidden.shape[-1]}. Capture the vector at the same site."
-            )
-        shift = self._shift(len(hidden)).to(hidden)
-        changed = hidden + shift
-        if self.renormalise:
-            norm = hidden.norm(dim=-1, keepdim=True)
-            changed = changed * (norm / changed.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(hidden.dtype).tiny))
+        for name, tensor in self.tensors.items():
+            if tensor.shape[-1] != hidden.shape[-1]:
+                raise ValueError(
+                    f"The {name} for {self.site} has width {tensor.shape[-1]}; there the hidden state has "
+                    f"{hidden.shape[-1]}. Capture it at the same site."
+                )
+        changed = self.change(hidden)
         return changed if where is None else torch.where(where[..., None], changed, hidden)
 
-    def _shift(self, batch: int) -> Tensor:
-        """strength * vector as [width] or [batch, 1, width]; rows are repeated where generation expanded the batch."""
+    def _check(self) -> None:
+        _check_site(self.site)
+        check_scope(self.scope)
+        for name, tensor in self.tensors.items():
+            _check_finite(name, tensor, "[width] or [batch, width]", dimensions=(1, 2))
+
+
+@dataclass(frozen=True, eq=False)
+class Add(Edit):
+    """Add `strength * vector` to the hidden state of the scope's tokens (arXiv:2508.12815, Eq. 9).
+
+    Args:
+        vector: one direction for all rows [width], or one a row [batch, width].
+        strength: in multiples of the vector; a number, or one a row [batch].
+        renormalise: scale each changed token back to the norm that it had.
+    """
+
+    site: Site
+    vector: Rows
+    scope: Scope = "response"
+    strength: Number = 1.0
+    renormalise: bool = False
+    fingerprint: str | None = None
+
+    def __post_init__(self) -> None:
+        self._check()
+        _check_number("strength", self.strength)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        return {"vector": self.vector}
+
+    @property
+    def per_row(self) -> tuple[Tensor, ...]:
+        return (*super().per_row, *_if_tensor(self.strength))
+
+    def change(self, hidden: Tensor) -> Tensor:
         strength, vector = self.strength, self.vector
         if isinstance(strength, Tensor):
             strength = strength.to(vector)[:, None]
-        shift = strength * vector
-        if shift.ndim == 1:
-            return shift
-        return shift.repeat_interleave(batch // len(shift), dim=0)[:, None] if batch != len(shift) else shift[:, None]
+        changed = hidden + _spread(strength * vector, hidden)
+        if self.renormalise:
+            # In float32: the square of a large activation overflows float16.
+            norm, new_norm = (h.norm(dim=-1, keepdim=True, dtype=torch.float32) for h in (hidden, changed))
+            changed = changed * (norm / new_norm.clamp_min(torch.finfo(torch.float32).tiny)).to(hidden)
+        return changed
 
 
-Op = Capture | Add
+@dataclass(frozen=True, eq=False)
+class Project(Edit):
+    """Remove what the hidden state has along a direction: h - (h . u) u, with u the direction at unit length.
+
+    Source: directional ablation, arXiv:2406.11717. The direction is [width] or [batch, width], of any length.
+    """
+
+    site: Site
+    direction: Rows
+    scope: Scope = "response"
+    fingerprint: str | None = None
+
+    def __post_init__(self) -> None:
+        self._check()
+        if (self.direction.norm(dim=-1) == 0).any():
+            raise ValueError(f"The direction for {self.site} has length zero; there is nothing to remove along it.")
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        return {"direction": self.direction}
+
+    def change(self, hidden: Tensor) -> Tensor:
+        unit = _spread(self.direction / self.direction.norm(dim=-1, keepdim=True), hidden)
+        return hidden - (hidden * unit).sum(dim=-1, keepdim=True) * unit
+
+
+@dataclass(frozen=True, eq=False)
+class Replace(Edit):
+    """Put another hidden state in place: activation patching. `value` is [width] or [batch, width]."""
+
+    site: Site
+    value: Rows
+    scope: Scope = "last_prompt"
+    fingerprint: str | None = None
+
+    def __post_init__(self) -> None:
+        self._check()
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        return {"value": self.value}
+
+    def change(self, hidden: Tensor) -> Tensor:
+        return _spread(self.value, hidden).expand_as(hidden)
+
+
+@dataclass(frozen=True, eq=False)
+class Scale(Edit):
+    """Multiply the hidden state by a factor, a number or one a row [batch]; 0 knocks a module's output out."""
+
+    site: Site
+    factor: Number
+    scope: Scope = "response"
+    fingerprint: str | None = None
+
+    def __post_init__(self) -> None:
+        self._check()
+        _check_number("factor", self.factor)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        return {}
+
+    @property
+    def per_row(self) -> tuple[Tensor, ...]:
+        return _if_tensor(self.factor)
+
+    def change(self, hidden: Tensor) -> Tensor:
+        if not isinstance(self.factor, Tensor):
+            return hidden * self.factor
+        return hidden * _spread(self.factor[:, None], hidden)
+
+
+Op = Capture | Edit
+
+
+def _spread(rows: Tensor, hidden: Tensor) -> Tensor:
+    """[width] as it is, [batch, width] as [batch, 1, width], in the hidden state's precision and on its device.
+
+    Rows are repeated where generation expanded the batch, for beams or for several replies a prompt.
+    """
+    rows = rows.to(hidden)
+    if rows.ndim == 1:
+        return rows
+    return rows.repeat_interleave(len(hidden) // len(rows), dim=0)[:, None]
+
+
+def _if_tensor(number: Number) -> tuple[Tensor, ...]:
+    return (number,) if isinstance(number, Tensor) else ()
 
 
 def _check_site(site: Site) -> None:
@@ -112,10 +233,16 @@ def _check_site(site: Site) -> None:
         raise TypeError(f"An op needs a Site, not {site!r}: write Site(14) or Site.parse('blocks.14.hook_resid_post').")
 
 
-def _check_finite(name: str, tensor: Tensor, dimensions: tuple[int, ...]) -> None:
+def _check_number(name: str, number: Number) -> None:
+    if isinstance(number, Tensor):
+        _check_finite(name, number, "a number or [batch]", dimensions=(1,))
+    elif not torch.isfinite(torch.tensor(float(number))):
+        raise ValueError(f"{name} is {number}; it must be a finite number.")
+
+
+def _check_finite(name: str, tensor: Tensor, fits: str, dimensions: tuple[int, ...]) -> None:
     if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or tensor.ndim not in dimensions:
         came = f"{tensor.dtype} {list(tensor.shape)}" if isinstance(tensor, Tensor) else repr(tensor)
-        fits = "[width] or [batch, width]" if name == "vector" else "a number or [batch]"
         raise ValueError(f"{name} is {came}; it must be a floating-point tensor, {fits}.")
     if tensor.device.type == "meta":
         raise ValueError(f"{name} is on the meta device and holds no numbers; load it on the model's device.")

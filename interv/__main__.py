@@ -1,0 +1,84 @@
+"""`python -m interv sites <model>`: every place where a model can be read and steered, as a tree with shapes."""
+
+import sys
+from pathlib import Path
+
+import rich
+import torch
+import tyro
+from PIL import Image
+from rich.tree import Tree
+from torch import Tensor, nn
+
+from interv.prompt import Prompt
+from interv.site import HOOKS, Site
+from interv.vlm import VLM
+
+
+def sites(model: tyro.conf.Positional[str], image: Path | None = None) -> None:
+    """Print the named modules of a model with the shape of what each puts out, and the hooks of a decoder block.
+
+    Args:
+        model: an embedded model's name, a local folder, or a hub id.
+        image: the picture of the probing prompt; a grey square by default.
+    """
+    vlm = VLM.load(model)
+    picture = Image.open(image) if image else Image.new("RGB", (112, 112), "grey")
+    shapes = output_shapes(vlm, Prompt(picture, "What is this?"))
+    rich.print(f"{vlm.name}: {vlm.n_layers} decoder blocks, width {vlm.d_model}, fingerprint {vlm.fingerprint}")
+    rich.print(tree(vlm, shapes))
+
+
+def output_shapes(vlm: VLM, prompt: Prompt) -> dict[str, tuple[int, ...]]:
+    """The shape of every module's output, by its path, in one pass over the prompt; modules that did not run lack."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def note(name: str, output: object) -> None:
+        hidden = output[0] if isinstance(output, tuple) and output else output
+        if isinstance(hidden, Tensor):
+            shapes[name] = tuple(hidden.shape)
+
+    handles = [
+        module.register_forward_hook(lambda module, args, output, name=name: note(name, output))
+        for name, module in vlm.model.named_modules()
+        if name
+    ]
+    try:
+        with torch.no_grad():
+            vlm.model(**vlm.encode([prompt]).model_inputs())
+    finally:
+        for handle in handles:
+            handle.remove()
+    return shapes
+
+
+def tree(vlm: VLM, shapes: dict[str, tuple[int, ...]]) -> Tree:
+    """The modules as they are nested. The hooks stand under the first decoder block; the others have the same."""
+
+    def grow(branch: Tree, module: nn.Module, path: str) -> None:
+        for name, child in module.named_children():
+            full = f"{path}.{name}" if path else name
+            shape = f" [dim]{list(shapes[full])}[/dim]".replace("[dim][", "[dim]\\[") if full in shapes else ""
+            twig = branch.add(f"{name}{shape}")
+            if full == f"{vlm.layout.blocks}.0":
+                for hook in HOOKS:
+                    twig.add(f"[cyan]blocks.0.{hook}[/cyan] -> {' '.join(vlm.layout.locate(Site(0, hook)))}")
+            if path == vlm.layout.blocks and name != "0":
+                twig.label = f"{twig.label} as block 0"
+                continue
+            grow(twig, child, full)
+
+    root = Tree(type(vlm.model).__name__)
+    grow(root, vlm.model, "")
+    return root
+
+
+def main() -> None:
+    try:
+        tyro.extras.subcommand_cli_from_dict({"sites": sites})
+    except ValueError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

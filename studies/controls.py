@@ -1,0 +1,66 @@
+"""Two controls for yes/no tasks, so that a shift of the answer's bias is not taken for sight."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interv import VLM, Add, Prompt
+from methods import Contrasts, Query
+from methods.steerer import Fitted, Strength
+
+
+@dataclass(frozen=True, eq=False)
+class ConstantDirection(Fitted):
+    """Adds the mean vector towards one answer, "no", to every input: what a constant bias can do.
+
+    The mean over training pairs of the vector that points to "no", which is the contrast where "no" is right and its
+    opposite where "yes" is. A negative strength pushes towards "yes".
+    """
+
+    vector: Float[Tensor, " d_model"] = None  # type: ignore[assignment]
+
+    @classmethod
+    def fit(cls, train: Contrasts) -> "ConstantDirection":
+        sign = torch.tensor([{"no": 1.0, "yes": -1.0}[behavior] for behavior in train.behavior])
+        vector = (sign[:, None] * train.vectors).mean(dim=0)
+        return cls(train.reads, train.writes, train.fingerprint, vector=vector)
+
+    def ops(self, query: Query, strength: Strength = 1.0) -> tuple[Add, ...]:
+        return self.add(self.vector, strength)
+
+
+@dataclass(frozen=True)
+class LogitThreshold:
+    """Answers "yes" where logit(yes) - logit(no) of the first reply token exceeds a threshold; nothing is steered."""
+
+    threshold: float
+    yes_id: int
+    no_id: int
+
+    @classmethod
+    def fit(
+        cls, vlm: VLM, prompts: Sequence[Prompt], targets: Sequence[str], yes_id: int, no_id: int, batch_size: int
+    ) -> "LogitThreshold":
+        """The threshold that answers most of the training prompts rightly; the middle one where several do."""
+        bare = cls(0.0, yes_id, no_id)
+        chunks = [prompts[start : start + batch_size] for start in range(0, len(prompts), batch_size)]
+        margins = torch.cat([bare.margins(vlm, chunk) for chunk in chunks]).sort()
+        yes = torch.tensor([target == "yes" for target in targets])[margins.indices]
+        # With the threshold below the i-th margin, all from i on are answered "yes".
+        right = torch.cat([torch.zeros(1), (~yes).float().cumsum(0)]) + torch.cat(
+            [yes.float().flip(0).cumsum(0).flip(0), torch.zeros(1)]
+        )
+        best = (right == right.max()).nonzero().flatten()
+        index = int(best[len(best) // 2])
+        edges = torch.cat([margins.values[:1] - 1, margins.values, margins.values[-1:] + 1])
+        return replace(bare, threshold=float((edges[index] + edges[index + 1]) / 2))
+
+    def margins(self, vlm: VLM, prompts: Sequence[Prompt]) -> Float[Tensor, " batch"]:
+        logits = vlm.logits(prompts).float().cpu()
+        return logits[:, self.yes_id] - logits[:, self.no_id]
+
+    def answers(self, vlm: VLM, prompts: Sequence[Prompt]) -> list[str]:
+        return ["yes" if margin > self.threshold else "no" for margin in self.margins(vlm, prompts)]
