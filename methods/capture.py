@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from einops import einsum, rearrange
@@ -12,9 +12,11 @@ from torch import Tensor
 
 from interv import VLM, Prompt, Site
 from interv.encoding import Encoded
+from methods.continuation import continued, spoken
 from methods.contrasts import ContrastBank, ContrastPair, join
 
-Pool = Literal["last", "mean"]
+Pool = Literal["last", "before_last", "mean", "mean_generated"]
+Pooled = tuple[ContrastPair, Pool]
 
 
 def capture_contrasts(
@@ -22,8 +24,10 @@ def capture_contrasts(
     pairs: Sequence[ContrastPair],
     *,
     batch_size: int = 8,
-    pool: Pool = "last",
+    pool: Pool | Sequence[Pool] = "last",
     layers: Sequence[int] | None = None,
+    generated_tokens: int = 99,  # published code: 100 new tokens, the last of which is never fed back
+    generated_seed: int | None = None,
     progress: bool = True,
 ) -> ContrastBank:
     """Read context, positive and negative activations of every pair, at all layers in one pass.
@@ -32,45 +36,61 @@ def capture_contrasts(
     cache; pairs whose images or first tokens differ run whole.
 
     Args:
-        pool: "last" reads the last token of a completion (the paper's safety setting), "mean" averages over the
-            tokens of the forced answer (its hallucination setting).
+        pool: which tokens of a completion make its activation; one for all pairs, or one a pair. "last" reads its last
+            token (the paper's safety setting), "before_last" the one before (the published code's for Qwen2-VL's
+            experts). "mean" averages over the tokens of the forced answer, "mean_generated" over these and over what
+            the model then says by itself (the paper's hallucination setting).
         layers: which decoder blocks to keep; all by default.
+        generated_tokens: the longest continuation that "mean_generated" averages over, in tokens.
+        generated_seed: samples the continuation, by the checkpoint's generation settings; None is greedy.
 
     Raises:
-        ValueError: there are no usable pairs, or some pairs have an agnostic pair and others have not.
+        ValueError: there are no usable pairs, some pairs have an agnostic pair and others have not, or there are
+            not as many pools as pairs.
 
     Pairs whose image cannot be read are left out and listed in `skipped`.
     """
     chosen = tuple(range(vlm.n_layers)) if layers is None else tuple(layers)
-    good, skipped = _readable(pairs)
+    pools = [pool] * len(pairs) if isinstance(pool, str) else list(pool)
+    if len(pools) != len(pairs):
+        raise ValueError(f"There are {len(pools)} pools for {len(pairs)} pairs; give one for all, or one a pair.")
+    if unknown := set(pools) - set(get_args(Pool)):
+        raise ValueError(f"{unknown.pop()!r} is no pool; there are {', '.join(get_args(Pool))}.")
+    good, skipped = _readable(list(zip(pairs, pools, strict=True)))
     if not good:
         raise ValueError(f"None of the {len(pairs)} contrast pairs can be used; the first: {skipped[:1]}.")
-    if len({pair.agnostic is None for pair in good}) > 1:
+    if len({pair.agnostic is None for pair, _ in good}) > 1:
         raise ValueError("Some pairs have an agnostic pair and others have not; give it to all or to none.")
     starts = range(0, len(good), batch_size)
     batches = [good[start : start + batch_size] for start in starts]
     steps = track(batches, "Capturing contrasts", disable=not progress, transient=True)
-    return join([_capture_batch(vlm, batch, pool, chosen) for batch in steps], skipped)
+    generated = (generated_tokens, generated_seed)
+    return join([_capture_batch(vlm, batch, chosen, generated) for batch in steps], skipped)
 
 
-def _readable(pairs: Sequence[ContrastPair]) -> tuple[list[ContrastPair], list[tuple[str, str]]]:
+def _readable(pairs: Sequence[Pooled]) -> tuple[list[Pooled], list[tuple[str, str]]]:
     good, skipped = [], []
-    for pair in pairs:
+    for pair, pool in pairs:
         try:
             pair.prompt.images()
-            good.append(pair)
+            good.append((pair, pool))
         except ValueError as error:
             skipped.append((pair.id, str(error)))
     return good, skipped
 
 
-def _capture_batch(vlm: VLM, pairs: Sequence[ContrastPair], pool: Pool, layers: tuple[int, ...]) -> ContrastBank:
+def _capture_batch(
+    vlm: VLM, batch: Sequence[Pooled], layers: tuple[int, ...], generated: tuple[int, int | None]
+) -> ContrastBank:
+    pairs, pools = zip(*batch, strict=True)
     prompts = list(zip(*(pair.variants() for pair in pairs), strict=True))  # [variants][pairs]
     encoded = [vlm.encode(variant) for variant in prompts]
-    weights = [_last(encoded[0])]
+    if "mean_generated" in pools:
+        encoded[1:] = [_with_reply(vlm, tokens, pools, generated) for tokens in encoded[1:]]
+    weights = [_weights(vlm, ["last"] * len(pairs), prompts[0], encoded[0], encoded[0], prompts[0])]
     for variant, tokens in zip(prompts[1:], encoded[1:], strict=True):
-        weights.append(_last(tokens) if pool == "last" else _completion(vlm, variant, tokens, prompts[0], encoded[0]))
-    shared = _shared_lengths(encoded)
+        weights.append(_weights(vlm, pools, variant, tokens, encoded[0], prompts[0]))
+    shared = _shared_lengths(encoded, weights)
     sites = [Site(layer) for layer in layers]
     if shared is None:
         pooled = [_pooled_whole(vlm, tokens, weight, sites) for tokens, weight in zip(encoded, weights, strict=True)]
@@ -89,21 +109,34 @@ def _capture_batch(vlm: VLM, pairs: Sequence[ContrastPair], pool: Pool, layers: 
     )
 
 
-def _last(encoded: Encoded) -> Float[Tensor, "pairs seq"]:
-    """Weight 1 on the last token of each row; rows are padded on the left."""
-    weights = torch.zeros(encoded.input_ids.shape, device=encoded.input_ids.device)
-    weights[:, -1] = 1.0
-    return weights
+def _with_reply(vlm: VLM, encoded: Encoded, pools: Sequence[Pool], generated: tuple[int, int | None]) -> Encoded:
+    """Behind the answers of the rows that average over it, what the model says next."""
+    replies = spoken(vlm, encoded, *generated)
+    wanted = [reply if pool == "mean_generated" else [] for reply, pool in zip(replies, pools, strict=True)]
+    return continued(encoded, wanted, vlm.pad_token_id)
 
 
-def _completion(
-    vlm: VLM, prompts: Sequence[Prompt], encoded: Encoded, asked: Sequence[Prompt], asked_encoded: Encoded
+def _weights(
+    vlm: VLM,
+    pools: Sequence[Pool],
+    prompts: Sequence[Prompt],
+    encoded: Encoded,
+    asked_encoded: Encoded,
+    asked: Sequence[Prompt],
 ) -> Float[Tensor, "pairs seq"]:
-    """Equal weights on the tokens of the forced answer: those after what the prompt without an answer shares."""
-    bare = [replace(prompt, answer="", closed=False) for prompt in prompts]
-    bare_encoded = asked_encoded if bare == list(asked) else vlm.encode(bare)
+    """What each token counts in its row's activation. Rows are padded on the left.
+
+    An answer's tokens are those after what its prompt shares with the same prompt without an answer.
+    """
     weights = torch.zeros(encoded.input_ids.shape, device=encoded.input_ids.device)
-    for row in range(len(encoded)):
+    bare_encoded = asked_encoded
+    if not set(pools) <= {"last", "before_last"}:
+        bare = [replace(prompt, answer="", closed=False) for prompt in prompts]
+        bare_encoded = asked_encoded if bare == list(asked) else vlm.encode(bare)
+    for row, pool in enumerate(pools):
+        if pool in ("last", "before_last"):
+            weights[row, -1 if pool == "last" else -2] = 1.0
+            continue
         tokens = encoded.tokens(row)
         count = len(tokens) - _common(tokens, bare_encoded.tokens(row))
         if count == 0:
@@ -112,8 +145,8 @@ def _completion(
     return weights
 
 
-def _shared_lengths(encoded: Sequence[Encoded]) -> list[int] | None:
-    """How many leading tokens each pair's prompts share, at least one left over; None where images are not shared."""
+def _shared_lengths(encoded: Sequence[Encoded], weights: Sequence[Tensor]) -> list[int] | None:
+    """How many leading tokens each pair's prompts share, none of which is read; None where images are not shared."""
     first = encoded[0]
     for other in encoded[1:]:
         same = other.media.keys() == first.media.keys() and all(
@@ -125,8 +158,11 @@ def _shared_lengths(encoded: Sequence[Encoded]) -> list[int] | None:
     lengths = []
     for row in range(len(first)):
         tokens = [variant.tokens(row) for variant in encoded]
-        shortest = min(len(ids) for ids in tokens)
-        length = min(shortest - 1, *(_common(tokens[0], ids) for ids in tokens[1:]))
+        unread = [
+            int((weight[row] != 0)[variant.attention_mask[row].bool()].int().argmax())
+            for variant, weight in zip(encoded, weights, strict=True)
+        ]
+        length = min(*unread, *(_common(tokens[0], ids) for ids in tokens[1:]))
         images = first.image_mask[row][first.attention_mask[row].bool()].nonzero()
         if length <= (int(images.max()) if len(images) else 0):
             return None

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -46,6 +46,7 @@ class Contrasts:
         agnostic: contrast vectors of the second pair, where there was one.
         behavior, id: of each row.
         fingerprint: of the model.
+        scale: what each row's vector is multiplied by; `equalised` and `silenced` set it.
     """
 
     context: Float[Tensor, "pairs d_model"]
@@ -57,14 +58,43 @@ class Contrasts:
     writes: int
     fingerprint: str
     agnostic: Float[Tensor, "pairs d_model"] | None = None
+    scale: Float[Tensor, " pairs"] | None = None
 
     def __len__(self) -> int:
         return len(self.context)
 
     @property
     def vectors(self) -> Float[Tensor, "pairs d_model"]:
-        """z = h(X+) - h(X-) at the steering layer. Source: arXiv:2508.12815, Sec. 3 (P2S)."""
-        return self.positive - self.negative
+        """z = h(X+) - h(X-) at the steering layer, times `scale`. Source: arXiv:2508.12815, Sec. 3 (P2S)."""
+        difference = self.positive - self.negative
+        return difference if self.scale is None else difference * self.scale[:, None]
+
+    def equalised(self, groups: Sequence[Sequence[str]]) -> "Contrasts":
+        """Each group of behaviours brought to the first group's mean norm; behaviours in no group stay as they are.
+
+        Source: published code, MM-SafetyBench, before L2S and P2S but not before mean steering; it takes the norms over
+        all items, so equalise before `rows`. Raises ValueError where the first group has no row, or none but zeros.
+        """
+        if not groups:
+            return self
+        norms = self.vectors.norm(dim=1)
+        members = [torch.tensor([name in group for name in self.behavior], device=norms.device) for group in groups]
+        if not norms[members[0]].any():
+            raise ValueError(
+                f"No row of {', '.join(groups[0])} gives a norm to bring the others to; there are "
+                f"{', '.join(sorted(set(self.behavior)))}. Put a behaviour first that the contrasts have."
+            )
+        scale = torch.ones_like(norms) if self.scale is None else self.scale.clone()
+        for member in members[1:]:
+            if norms[member].any():
+                scale[member] *= norms[members[0]].mean() / norms[member].mean()
+        return replace(self, scale=scale)
+
+    def silenced(self, behaviors: Sequence[str]) -> "Contrasts":
+        """Zero vectors for inputs that must not be steered: what selective steering learns (arXiv:2508.12815, A.1)."""
+        keep = torch.tensor([name not in behaviors for name in self.behavior], device=self.context.device)
+        scale = torch.ones(len(self), device=self.context.device) if self.scale is None else self.scale
+        return replace(self, scale=scale * keep)
 
     def rows(self, index: Sequence[int]) -> "Contrasts":
         """These rows, in this order."""
@@ -79,6 +109,7 @@ class Contrasts:
             self.writes,
             self.fingerprint,
             None if self.agnostic is None else self.agnostic[chosen],
+            None if self.scale is None else self.scale[chosen],
         )
 
 

@@ -129,7 +129,7 @@ def train_network(
             with torch.no_grad():
                 predicted = weights(validation.context.float(), activation)
                 losses.append(float(_loss(predicted, validation.vectors.float(), 1.0, 1.0, 0.05).mean()))
-            if losses[-1] == min(losses):
+            if losses[-1] < min(losses[:-1], default=math.inf):
                 kept = weights.detached()
     last = weights.detached()
     return Training(kept if validation is not None else last, last, tuple(losses))
