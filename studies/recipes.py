@@ -1,0 +1,104 @@
+"""The settings of the paper and of the published code on two benchmarks and two models, and of the embedded tasks.
+
+Where a value of the code stands in a paper recipe, the paper is silent. docs/reproduction.md lists what differs.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from studies.completions import (
+    CAREFUL,
+    POPE_CODE,
+    POPE_PAPER,
+    REFUSE,
+    SAFETY_GROUPS,
+    SAFETY_LLAVA,
+    SAFETY_QWEN,
+    reading_before_last,
+)
+from studies.recipe import Recipe
+
+_LLAVA, _QWEN = "llava-hf/llava-1.5-7b-hf", "Qwen/Qwen2-VL-7B-Instruct"
+
+PAPER_POPE_LLAVA = Recipe(
+    "paper_pope_llava",
+    "pope",
+    _LLAVA,
+    reads=14,
+    writes=14,
+    pool="mean_generated",
+    forced=POPE_PAPER,
+    strength=1.0,
+    learning_rate=5e-5,
+    schedule="cosine",
+    warmup_epochs=50,
+    checkpoint="best_validation",
+    max_new_tokens=12,
+    prompt_suffix=CAREFUL,
+    parser="first_12_tokens",
+)
+CODE_POPE_LLAVA = replace(
+    PAPER_POPE_LLAVA,
+    name="code_pope_llava",
+    generated_sampled=True,
+    forced=POPE_CODE,
+    scope="all",
+    cosine_ramp=True,
+    balanced=True,
+    split=(1100, 100, 0),
+    split_seed=None,
+    sampled=True,
+    max_new_tokens=128,
+    question_end=" ",
+    parser="first_15_characters",
+)
+PAPER_SAFETY_LLAVA = Recipe(
+    "paper_safety_llava",
+    "mm_safety",
+    _LLAVA,
+    reads=30,
+    writes=15,
+    forced=SAFETY_LLAVA,
+    strength=2.2,
+    learning_rate=1e-4,
+    schedule="cosine",
+    warmup_epochs=50,
+    checkpoint="best_validation",
+    split=(72, 8, 20),
+    split_seed=21,
+    max_new_tokens=200,
+    prompt_suffix=REFUSE,
+    judge="llama_guard_and_phrases",
+)
+CODE_SAFETY_LLAVA = replace(
+    PAPER_SAFETY_LLAVA,
+    name="code_safety_llava",
+    context="closed_user_turn",
+    closed_answer=True,
+    equalise=SAFETY_GROUPS,
+    scope="all",
+    init="dictionary",
+    schedule="constant",
+    warmup_epochs=0,
+    checkpoint="last",
+    split=(80, 0, 20),
+)
+PAPER_POPE_QWEN = replace(PAPER_POPE_LLAVA, name="paper_pope_qwen", model=_QWEN, reads=17, writes=17)
+CODE_POPE_QWEN = replace(CODE_POPE_LLAVA, name="code_pope_qwen", model=_QWEN, reads=17, writes=17, hidden=400)
+_QWEN_SAFETY: dict[str, Any] = {"model": _QWEN, "reads": 14, "writes": 14}
+PAPER_SAFETY_QWEN = replace(PAPER_SAFETY_LLAVA, name="paper_safety_qwen", forced=SAFETY_QWEN, **_QWEN_SAFETY)
+CODE_SAFETY_QWEN = replace(
+    CODE_SAFETY_LLAVA, name="code_safety_qwen", forced=reading_before_last(SAFETY_QWEN), **_QWEN_SAFETY
+)
+# On the small worlds the settings were chosen on validation scenes; layers and strength still are, in each run.
+EMBEDDED_POPE = Recipe("embedded_pope", "shapes_pope", "tiny-llava", pool="mean", max_new_tokens=12)
+EMBEDDED_SAFETY = Recipe("embedded_safety", "shapes_safety", "tiny-llava", max_new_tokens=14)
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        *(PAPER_POPE_LLAVA, CODE_POPE_LLAVA, PAPER_POPE_QWEN, CODE_POPE_QWEN),
+        *(PAPER_SAFETY_LLAVA, CODE_SAFETY_LLAVA, PAPER_SAFETY_QWEN, CODE_SAFETY_QWEN),
+        *(EMBEDDED_POPE, EMBEDDED_SAFETY),
+    )
+}
