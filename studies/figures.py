@@ -1,0 +1,213 @@
+"""Figures of the records of a table: points with 95% intervals, and strength curves with bands.
+
+Each function gives a matplotlib Figure made without pyplot, so nothing is shown, shared or left open. `save` writes it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+from studies.metrics import ALL, GROUP, Record, group
+
+# The order in which methods are listed, and Okabe and Ito's colours, which also differ for colour-blind readers.
+COLORS = {
+    "NoSteering": "#767b82",
+    "PromptSteering": "#b58900",
+    "NormRnd": "#a3a8ae",
+    "MeanSteering": "#56b4e9",
+    "MeanSteeringBA": "#0072b2",
+    "L2S": "#d55e00",
+    "P2S": "#cc79a7",
+    "LogitThreshold": "#009e73",
+    "ConstantDirection": "#5a9e8a",
+}
+MARKERS = {"NoSteering": "|", "P2S": "D", "LogitThreshold": "s", "ConstantDirection": "s"}
+ORACLES = ("P2S",)
+CONTROLS = ("LogitThreshold", "ConstantDirection")
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of a page: text, secondary text, rules, background ("none" is transparent)."""
+
+    ink: str
+    muted: str
+    rule: str
+    paper: str
+
+
+LIGHT = Theme(ink="#17191c", muted="#5d646c", rule="#dfe2e5", paper="#ffffff")
+DARK = Theme(ink="#e9ebee", muted="#9aa1a9", rule="#343a41", paper="#14171a")
+
+
+def listed(records: Sequence[Record]) -> list[Record]:
+    """One record of each (method, strength, reads, writes), in the order in which methods are listed."""
+    first: dict[tuple[object, ...], Record] = {}
+    for record in records:
+        first.setdefault(group(record), record)
+    place = {name: index for index, name in enumerate(COLORS)}
+    return sorted(first.values(), key=lambda record: place.get(record["method"], len(place)))
+
+
+def label(record: Record, records: Sequence[Record]) -> str:
+    """The method's name, and what tells its settings apart where the records have several."""
+    settings = {group(other) for other in records if other["method"] == record["method"]}
+    if len(settings) == 1:
+        return record["method"]
+    varied = [index for index in range(1, len(GROUP)) if len({setting[index] for setting in settings}) > 1]
+    return " ".join([record["method"], *(f"{GROUP[index]} {group(record)[index]}" for index in varied)])
+
+
+def subsets(records: Sequence[Record]) -> list[str]:
+    """ "all" and then the subsets; "all" alone if it is made of one."""
+    names = sorted({record["subset"] for record in records} - {ALL})
+    return [ALL, *names] if len(names) != 1 else [ALL]
+
+
+def number(value: float | None) -> float:
+    """A value of a table, where JSON's null stands for nan."""
+    return float("nan") if value is None else float(value)
+
+
+def signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "\u2212")
+
+
+def words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def intervals(records: Sequence[Record], metric: str, *, caption: str = "", theme: Theme = LIGHT) -> Figure:
+    """A panel a subset, a line a method: the metric with its 95% interval, and a rule at the first method's."""
+    chosen = [record for record in records if record["metric"] == metric]
+    if not chosen:
+        raise ValueError(f"No record of {metric!r}: the table has {', '.join(sorted({r['metric'] for r in records}))}.")
+    methods, names = listed(chosen), subsets(chosen)
+    columns = min(4, len(names))
+    lines = -(-len(names) // columns)
+    size = (2.1 + 1.75 * columns, lines * (0.62 + 0.27 * len(methods)) + 0.55)
+    figure = Figure(figsize=size, layout="constrained", facecolor=theme.paper)
+    axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for axis, name in zip(axes, names, strict=False):
+        cells = {group(record): record for record in chosen if record["subset"] == name}
+        _plain(axis, theme, rules="x")
+        axis.set_title(words(name), loc="left", fontsize=9.5, color=theme.ink, weight="bold")
+        for line, method in enumerate(methods):
+            if group(method) in cells:
+                _point(axis, line, cells[group(method)], theme)
+        if group(methods[0]) in cells:
+            axis.axvline(number(cells[group(methods[0])]["value"]), color=theme.muted, lw=0.8, ls=(0, (2, 2)), zorder=0)
+    for axis in axes[len(names) :]:
+        axis.set_visible(False)
+    axes[0].set_yticks(range(len(methods)), [label(method, chosen) for method in methods])
+    axes[0].set_ylim(len(methods) - 0.4, -0.6)
+    axes[0].margins(x=0.1)
+    axes[columns * (lines - 1)].set_xlabel(words(metric), loc="left", fontsize=9, color=theme.ink)
+    return _captioned(figure, caption, theme)
+
+
+def _point(axis: Axes, line: int, record: Record, theme: Theme) -> None:
+    value, low, high = (number(record[name]) for name in ("value", "low", "high"))
+    color = COLORS.get(record["method"], theme.ink)
+    axis.plot([low, high], [line, line], color=color, lw=2.2, solid_capstyle="butt")
+    hollow = record["method"] in CONTROLS + ORACLES
+    face = theme.paper if hollow else color
+    axis.plot(value, line, MARKERS.get(record["method"], "o"), ms=6, mfc=face, mec=color, mew=1.6)
+    if np.isfinite(value):
+        halo = [withStroke(linewidth=2.5, foreground=theme.paper)]
+        style = {"ha": "center", "fontsize": 7, "color": theme.muted, "path_effects": halo}
+        axis.annotate(f"{value:.3f}", (value, line), (0, 5), textcoords="offset points", **style)
+
+
+def strength_curves(
+    records: Sequence[Record], metrics: Sequence[str], *, subset: str = ALL, caption: str = "", theme: Theme = LIGHT
+) -> Figure:
+    """A panel a metric: the metric over strength, a line a method with its 95% band and its name at the end.
+
+    A method of one strength is a level dashed line. Strengths are on a logarithmic axis if they span a factor over 20.
+    """
+    columns = min(2, len(metrics))
+    lines = -(-len(metrics) // columns)
+    figure = Figure(figsize=(4.9 * columns, 3.1 * lines + 0.4), layout="constrained", facecolor=theme.paper)
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axis, metric in zip(axes, metrics, strict=False):
+        chosen = [record for record in records if record["metric"] == metric and record["subset"] == subset]
+        _plain(axis, theme, rules="y")
+        axis.set_title(words(metric), loc="left", fontsize=9.5, color=theme.ink, weight="bold")
+        axis.set_xlabel("strength, in multiples of the contrast vector", fontsize=8, color=theme.muted)
+        _curves(axis, chosen, theme)
+    for axis in axes[len(metrics) :]:
+        axis.set_visible(False)
+    return _captioned(figure, caption, theme)
+
+
+def _curves(axis: Axes, chosen: Sequence[Record], theme: Theme) -> None:
+    strengths = sorted({number(record["strength"]) for record in chosen} - {0.0})
+    if strengths and strengths[-1] > 20 * strengths[0]:
+        axis.set_xscale("symlog", linthresh=strengths[0])
+    if len(strengths) <= 12:
+        axis.set_xticks([0.0, *strengths], [f"{strength:g}" for strength in (0.0, *strengths)], minor=False)
+        axis.set_xticks([], minor=True)
+    ends: list[tuple[float, str]] = []
+    for name in dict.fromkeys(record["method"] for record in listed(chosen)):
+        points = sorted((r for r in chosen if r["method"] == name), key=lambda record: number(record["strength"]))
+        x, value, low, high = (
+            np.array([number(record[field]) for record in points]) for field in ("strength", "value", "low", "high")
+        )
+        color = COLORS.get(name, theme.ink)
+        if len(set(x)) == 1:
+            axis.axhline(value[0], color=color, lw=1.2, ls=(0, (4, 2)))
+        else:
+            axis.fill_between(x, low, high, color=color, alpha=0.18, lw=0)
+            axis.plot(x, value, color=color, lw=1.8, marker=MARKERS.get(name, "o"), ms=3.5)
+        ends.append((value[-1], name))
+    _name_ends(axis, ends, theme)
+
+
+def _name_ends(axis: Axes, ends: Sequence[tuple[float, str]], theme: Theme) -> None:
+    """Names right of the panel, at the height where their lines end, moved apart until they can be read."""
+    bottom, top = axis.get_ylim()
+    gap = (top - bottom) * 0.068
+    height = bottom - gap
+    for value, name in sorted(end for end in ends if np.isfinite(end[0])):
+        height = max(value, height + gap)
+        axis.annotate(
+            name,
+            (1, height),
+            (4, 0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            color=COLORS.get(name, theme.ink),
+            annotation_clip=False,
+        )
+
+
+def _plain(axis: Axes, theme: Theme, rules: str) -> None:
+    axis.set_facecolor("none")
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    axis.spines["bottom"].set_color(theme.rule)
+    axis.grid(axis=rules, color=theme.rule, lw=0.7)
+    axis.set_axisbelow(True)
+    axis.tick_params(colors=theme.muted, labelcolor=theme.ink, labelsize=8.5, length=0)
+
+
+def _captioned(figure: Figure, caption: str, theme: Theme) -> Figure:
+    if caption:
+        figure.get_layout_engine().set(rect=(0, 0.24 / figure.get_figheight(), 1, 1 - 0.24 / figure.get_figheight()))
+        figure.text(0.012, 0.06 / figure.get_figheight(), caption, fontsize=7.5, color=theme.muted, va="bottom")
+    return figure
+
+
+def save(figure: Figure, file: str | Path) -> Path:
+    """Write a PNG at twice the size of the screen's points; the background is the theme's."""
+    file = Path(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=200)
+    return file

@@ -1,0 +1,103 @@
+"""A sample of inputs with every method's reply side by side, and how often steering changed an answer."""
+
+import base64
+import io
+import random
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from studies.figures import CONTROLS, label, listed
+from studies.metrics import Record, Row, group
+
+
+def first_seeds(rows: Sequence[Row]) -> list[Row]:
+    """The rows of each method's lowest seed, so that one reply stands for each method and input."""
+    lowest: dict[tuple[Any, ...], Any] = {}
+    for row in rows:
+        lowest[group(row)] = min(lowest.get(group(row), row["seed"]), row["seed"])
+    return [row for row in rows if row["seed"] == lowest[group(row)]]
+
+
+def sample(rows: Sequence[Row], count: int, seed: int = 0) -> list[str]:
+    """`count` ids at random, as evenly from each subset and behaviour as their sizes allow. No reply is looked at."""
+    piles: dict[tuple[str, str], list[str]] = {}
+    for id, cell in sorted({row["id"]: (str(row["subset"]), str(row["behavior"])) for row in rows}.items()):
+        piles.setdefault(cell, []).append(id)
+    generator = random.Random(seed)
+    shuffled = [generator.sample(pile, len(pile)) for _, pile in sorted(piles.items())]
+    depth = max(map(len, shuffled), default=0)
+    return [pile[turn] for turn in range(depth) for pile in shuffled if turn < len(pile)][:count]
+
+
+def effects(rows: Sequence[Row], baseline: str = "NoSteering") -> list[Record]:
+    """For each method but the baseline: of n answers, how many changed, became right, became wrong."""
+    rows = first_seeds(rows)
+    before = {row["id"]: row for row in rows if row["method"] == baseline}
+    counts = []
+    for one in listed([row for row in rows if row["method"] != baseline]):
+        mine = [(row, before[row["id"]]) for row in rows if group(row) == group(one) and row["id"] in before]
+        counts.append(
+            {"method": one["method"], "label": label(one, rows), "n": len(mine)}
+            | {name: sum(_effect(row, old, name) for row, old in mine) for name in ("changed", "corrected", "harmed")}
+        )
+    return [count for count in counts if count["n"]]
+
+
+def entries(
+    folder: Path, rows: Sequence[Row], ids: Iterable[str], baseline: str = "NoSteering"
+) -> list[dict[str, Any]]:
+    """What the page shows of each id: image as a data URI, question, target, answers, and what steering did."""
+    rows = first_seeds(rows)
+    by_id: dict[str, list[Row]] = {}
+    for row in rows:
+        by_id.setdefault(row["id"], []).append(row)
+    labels = {group(row): label(row, rows) for row in listed(rows)}
+    shown = []
+    for id in ids:
+        answers = listed(by_id[id])
+        before = next((row for row in answers if row["method"] == baseline), None)
+        steered = [row for row in answers if before and row is not before and row["method"] not in CONTROLS]
+        names = ("changed", "corrected", "harmed")
+        shown.append(
+            {name: answers[0][name] for name in ("id", "question", "target", "subset", "behavior")}
+            | {"image": data_uri(folder, answers[0].get("image", ""))}
+            | {"effects": [name for name in names if any(_effect(row, before, name) for row in steered)]}
+            | {"answers": [_answer(row, labels[group(row)], before) for row in answers]}
+        )
+    return shown
+
+
+def _answer(row: Row, name: str, before: Row | None) -> dict[str, Any]:
+    changed = before is not None and row is not before and row["parsed"] != before["parsed"]
+    return {"label": name, "reply": row["reply"], "right": row["parsed"] == row["target"], "changed": changed} | {
+        "note": "not parsed" if row["parsed"] == "" else "malformed" if not row["valid"] else ""
+    }
+
+
+def _effect(row: Row, before: Row, name: str) -> bool:
+    was, now = before["parsed"] == row["target"], row["parsed"] == row["target"]
+    return {"changed": row["parsed"] != before["parsed"], "corrected": now and not was, "harmed": was and not now}[name]
+
+
+def data_uri(folder: Path, name: str, largest: int = 480) -> str:
+    """The image file `name` of `folder` for use inside a page; "" if it has no such image."""
+    file = (folder / name).resolve()
+    if not name or not file.is_relative_to(folder.resolve()):
+        return ""
+    try:
+        image = Image.open(file).convert("RGB")
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return ""
+    kind = "PNG" if max(image.size) <= 128 else "JPEG"
+    image.thumbnail((largest, largest))
+    stream = io.BytesIO()
+    image.save(stream, format=kind, quality=82)
+    return embedded(stream.getvalue(), f"image/{kind.lower()}")
+
+
+def embedded(content: bytes, kind: str) -> str:
+    """Bytes as a data URI."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
