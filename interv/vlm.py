@@ -70,7 +70,7 @@ class VLM:
         for name, parameter in sorted(self.model.state_dict().items()):
             digest.update(f"{name}{tuple(parameter.shape)}".encode())
             sample = parameter.flatten()[:: max(1, parameter.numel() // 32)][:32]
-            digest.update(sample.to("cpu", torch.bfloat16).view(torch.uint8).numpy().tobytes())
+            digest.update(sample.to("cpu", torch.bfloat16).contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
 
     @property

@@ -42,10 +42,10 @@ class LogitThreshold:
 
     @classmethod
     def fit(
-        cls, vlm: VLM, prompts: Sequence[Prompt], targets: Sequence[str], yes_id: int, no_id: int, batch_size: int
+        cls, vlm: VLM, prompts: Sequence[Prompt], targets: Sequence[str], *, batch_size: int = 64
     ) -> "LogitThreshold":
         """The threshold that answers most of the training prompts rightly; the middle one where several do."""
-        bare = cls(0.0, yes_id, no_id)
+        bare = cls(0.0, *(_first_token(vlm, prompts[0], word) for word in ("yes", "no")))
         chunks = [prompts[start : start + batch_size] for start in range(0, len(prompts), batch_size)]
         margins = torch.cat([bare.margins(vlm, chunk) for chunk in chunks]).sort()
         yes = torch.tensor([target == "yes" for target in targets])[margins.indices]
@@ -64,3 +64,9 @@ class LogitThreshold:
 
     def answers(self, vlm: VLM, prompts: Sequence[Prompt]) -> list[str]:
         return ["yes" if margin > self.threshold else "no" for margin in self.margins(vlm, prompts)]
+
+
+def _first_token(vlm: VLM, prompt: Prompt, answer: str) -> int:
+    """The token with which this answer to the prompt begins."""
+    asked, answered = (vlm.encode([replace(prompt, answer=text)]).tokens(0) for text in ("", answer))
+    return int(answered[len(asked)])

@@ -1,6 +1,6 @@
 """Answer a task's examples in many settings at once, one row a reply, written as it comes."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,7 @@ def answer(
     *,
     batch_size: int = 256,
     oracle: ContrastBank | None = None,
+    context_of: Callable[[Prompt], Prompt] = lambda prompt: prompt,
     pictured: frozenset[str] = frozenset(),
 ) -> None:
     """Write a row for every example in every setting, but for those that are there already.
@@ -67,6 +68,7 @@ def answer(
 
     Args:
         oracle: contrasts of these very examples, for P2S.
+        context_of: the prompt that the context is read from, where it is not the one that is answered.
         pictured: ids whose image is kept beside the rows for the report.
     """
     work = list(_batches(task, split, examples, settings, results, batch_size))
@@ -78,14 +80,17 @@ def answer(
         for chunk, groups in work:
             reads = sorted({setting.steerer.reads for group in groups for setting in group})
             prompts = [groups[0][0].steerer.rewrite(example.prompt) for example in chunk]
-            prefill = vlm.prefill(prompts, [Site(layer) for layer in reads])
+            sites = [Site(layer) for layer in reads]
+            prefill = vlm.prefill(prompts, sites)
+            apart = [context_of(prompt) for prompt in prompts]
+            contexts = prefill.captured if apart == prompts else vlm.capture(apart, sites)
             images = [_picture(example, results.folder) if example.id in pictured else "" for example in chunk]
             for group in groups:
                 runs = []
                 for setting in group:
                     steerer = setting.steerer
                     vectors = _own_vectors(oracle, chunk, steerer) if oracle is not None else None
-                    runs.append(steerer.ops(Query(prefill.captured[Site(steerer.reads)], vectors), setting.strength))
+                    runs.append(steerer.ops(Query(contexts[Site(steerer.reads)], vectors), setting.strength))
                 rows = prefill.select([*range(len(chunk))] * len(group))
                 replies = vlm.generate(rows, stack(runs, len(chunk)), max_new_tokens=task.max_new_tokens)
                 made = [

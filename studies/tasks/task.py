@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from interv import Prompt
 from methods import ContrastPair
+from methods.capture import Pool
+from studies.metrics import Metric, Record, Row
 
 Split = Literal["train", "val", "test"]
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,22 @@ class Example:
 
 
 class Task(Protocol):
-    """Splits share no image. `pairs(split)` and `prompts(split)` list the same examples in the same order."""
+    """Splits share no image. `pairs(split)` and `prompts(split)` list the same examples in the same order.
 
-    @property
-    def name(self) -> str: ...
+    Attributes:
+        objective: the metric that the choice of layers and strength maximises on validation.
+        pool: which tokens of a completion make its contrast.
+        prompt_suffix: the words of the prompt baseline.
+        max_new_tokens: enough for a whole reply.
+        metrics: what is measured; one of them is "valid".
+    """
 
-    @property
-    def max_new_tokens(self) -> int: ...
+    name: str
+    objective: str
+    pool: Pool
+    prompt_suffix: str
+    max_new_tokens: int
+    metrics: tuple[Metric, ...]
 
     def pairs(self, split: Split) -> list[ContrastPair]: ...
 
@@ -43,6 +53,6 @@ class Task(Protocol):
         """Whether the reply is a well-formed sentence of the task: the quality that steering must not break."""
         ...
 
-    def score(self, rows: Sequence[Row]) -> list[Row]:
+    def score(self, rows: Sequence[Row]) -> list[Record]:
         """Metric records of rows that share one method, strength and layers."""
         ...

@@ -1,0 +1,110 @@
+"""Layers and strength, chosen on validation by one rule for every method."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from studies.metrics import GROUP, Record, Row, estimate, group
+from studies.recipes import Recipe
+from studies.tasks.task import Example, Task
+
+# Fine at the low end, since a random or a mean vector breaks the text long before a predicted one does.
+STRENGTHS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0)
+BUDGET = 0.10  # of the unsteered share of well-formed replies that steering may cost; arXiv:2508.12815, Sec. 4
+FINALISTS = 3
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The candidates: every method tries each of its strengths at each of its layers."""
+
+    writes: tuple[int, ...]
+    reads: tuple[int, ...]
+    strengths: tuple[float, ...]
+
+    @classmethod
+    def of(cls, recipe: Recipe, n_layers: int, strengths: Sequence[float] | None) -> "Grid":
+        """What the recipe leaves open: steering just below the middle of the model, contexts from its upper part."""
+        writes = (n_layers // 2 - 1, n_layers // 2) if recipe.writes is None else (recipe.writes,)
+        reads = (n_layers * 3 // 4, n_layers - 1) if recipe.reads is None else (recipe.reads,)
+        default = STRENGTHS if recipe.strength is None else (recipe.strength,)
+        return cls(tuple(sorted(set(writes))), tuple(sorted(set(reads))), tuple(strengths or default))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A method's setting and what it scored on validation."""
+
+    method: str
+    strength: float | None
+    reads: int | None
+    writes: int | None
+    objective: float
+    valid: float
+
+    def matches(self, row: Row) -> bool:
+        return group(row) == tuple(getattr(self, name) for name in GROUP)
+
+
+def ranked(rows: Sequence[Row], task: Task) -> list[Choice]:
+    """All settings among validation rows, best first.
+
+    Settings within the budget come before those outside it; then the objective decides, and of equals the weaker
+    strength is taken. A method none of whose settings keeps within the budget thus gets the best that it has.
+    """
+    metrics = [metric for metric in task.metrics if metric.name in (task.objective, "valid")]
+    by_setting: dict[tuple, list[Row]] = {}
+    for row in rows:
+        by_setting.setdefault(group(row), []).append(row)
+    choices = []
+    for setting, own in by_setting.items():
+        values = {r["metric"]: r["value"] for r in estimate(own, metrics, resamples=1) if r["subset"] == "all"}
+        choices.append(Choice(*setting, objective=values[task.objective], valid=values["valid"]))
+    unsteered = next((choice.valid for choice in choices if choice.method == "NoSteering"), 1.0)
+    floor = (1 - BUDGET) * unsteered
+    return sorted(
+        choices, key=lambda c: (c.valid < floor, -c.objective, c.strength or 0.0, c.writes or 0, c.reads or 0)
+    )
+
+
+def finalists(choices: Sequence[Choice]) -> list[Choice]:
+    """The first few settings of each method."""
+    places: dict[str, int] = {}
+    kept = []
+    for choice in choices:
+        places[choice.method] = places.get(choice.method, 0) + 1
+        if places[choice.method] <= FINALISTS:
+            kept.append(choice)
+    return kept
+
+
+def winners(choices: Sequence[Choice]) -> dict[str, Choice]:
+    """The first setting of each method."""
+    first: dict[str, Choice] = {}
+    for choice in choices:
+        first.setdefault(choice.method, choice)
+    return first
+
+
+def thinned(examples: Sequence[Example], per_subset: int | None) -> list[Example]:
+    """The first examples of each subset; all where no number is given."""
+    counts: dict[str, int] = {}
+    kept = []
+    for example in examples:
+        counts[example.subset] = counts.get(example.subset, 0) + 1
+        if per_subset is None or counts[example.subset] <= per_subset:
+            kept.append(example)
+    return kept
+
+
+def curves(rows: Sequence[Row], task: Task, best: dict[str, Choice]) -> list[Record]:
+    """Metrics against strength for every method, at the layers that were chosen for it."""
+    by_setting: dict[tuple, list[Row]] = {}
+    for row in rows:
+        choice = best.get(row["method"])
+        if choice is not None and (row["reads"], row["writes"]) == (choice.reads, choice.writes):
+            by_setting.setdefault(group(row), []).append(row)
+    records = []
+    for setting, own in by_setting.items():
+        named = dict(zip(GROUP, setting, strict=True))
+        records += [{"task": task.name, **named, **record} for record in estimate(own, task.metrics)]
+    return records
