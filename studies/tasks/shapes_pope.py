@@ -1,0 +1,111 @@
+"""POPE on the embedded world: does the image show this object?
+
+As in POPE (arXiv:2305.10355) there are three subsets, each balanced: absent objects are asked for at random, among the
+popular ones, or among those that fit the scene. Every question has a scene of its own.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+
+import numpy as np
+from numpy.random import Generator
+
+from interv import Prompt
+from methods import ContrastPair
+from studies.metrics import YES_NO, Metric, estimate, ratio
+from studies.tasks.task import Example, Row, Split
+from studies.tiny_world.draw import draw
+from studies.tiny_world.language import CAREFUL, is_presence_answer, parse_presence, presence_answer, presence_question
+from studies.tiny_world.world import EVERYDAY, ICONS, Icon, Scene, sample_everyday
+
+SUBSETS = ("random", "popular", "adversarial")
+SEEDS: dict[Split, int] = {"train": 4101, "val": 4202, "test": 9317}
+PER_SUBSET: dict[Split, int] = {"train": 340, "val": 200, "test": 540}
+
+
+class ShapesPope:
+    """Right or wrong about one object in the image.
+
+    A pair is the right full answer against the wrong one, to the same question about the same image. The agnostic pair
+    is the same for every example: the denial against the affirmation, whatever the image shows. That is one fixed
+    caution against seeing too much, which is what a method that cannot tell the two behaviours apart could learn.
+    """
+
+    name = "shapes_pope"
+    objective = "accuracy"
+    pool = "mean"
+    prompt_suffix = CAREFUL
+    max_new_tokens = 12
+    metrics: tuple[Metric, ...] = (
+        *YES_NO,
+        ratio("on_topic", lambda row: _named(row["reply"]) == _named(row["question"])),
+    )
+
+    def pairs(self, split: Split) -> list[ContrastPair]:
+        return [_pair(example) for example in self.prompts(split)]
+
+    def prompts(self, split: Split) -> list[Example]:
+        return list(_examples(split))
+
+    def parse(self, text: str) -> str:
+        """ "yes", "no" or ""."""
+        return parse_presence(text)
+
+    def valid(self, text: str) -> bool:
+        return is_presence_answer(text)
+
+    def score(self, rows: Sequence[Row]) -> list[Row]:
+        return estimate(rows, self.metrics)
+
+
+def _pair(example: Example) -> ContrastPair:
+    question, image = example.prompt.question, example.prompt.image
+    word = _named(question)
+    forced = {answer: Prompt(image, question, answer=presence_answer(word, answer)) for answer in ("yes", "no")}
+    wrong = "no" if example.target == "yes" else "yes"
+    return ContrastPair(
+        example.prompt,
+        forced[example.target],
+        forced[wrong],
+        behavior=example.behavior,
+        id=example.id,
+        agnostic=(forced["no"], forced["yes"]),
+    )
+
+
+@cache
+def _examples(split: Split) -> tuple[Example, ...]:
+    return tuple(_sample(split))
+
+
+def _sample(split: Split) -> Iterator[Example]:
+    rng = np.random.default_rng(SEEDS[split])
+    seen: set[Scene] = set()
+    for subset in SUBSETS:
+        for number in range(PER_SUBSET[split]):
+            scene = sample_everyday(rng, split)
+            while scene in seen:
+                scene = sample_everyday(rng, split)
+            seen.add(scene)
+            truth = "yes" if number % 2 == 0 else "no"
+            pool = [ICONS[word] for word in scene.icons] if truth == "yes" else absent(scene, subset)
+            question = presence_question(_choose(rng, pool).word)
+            prompt = Prompt(draw(scene, int(rng.integers(2**31))), question)
+            yield Example(f"{split}-{subset}-{number:04d}", prompt, subset, truth, truth)
+
+
+def absent(scene: Scene, subset: str) -> list[Icon]:
+    """Everyday objects that the scene does not show and that this subset asks for."""
+    missing = [icon for icon in EVERYDAY if icon.word not in scene.icons]
+    if subset == "popular":
+        return [icon for icon in missing if icon.popularity == 1]
+    return missing if subset == "random" else [icon for icon in missing if icon.group == scene.theme]
+
+
+def _choose(rng: Generator, icons: Sequence[Icon]) -> Icon:
+    return icons[int(rng.integers(len(icons)))]
+
+
+def _named(text: str) -> str:
+    """The first object that the text names, or ""."""
+    return next((word for word in text.split() if word in ICONS), "")

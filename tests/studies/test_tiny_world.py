@@ -1,0 +1,230 @@
+"""The tiny world: its splits, drawings, sentences and tokens, the shipped model, and a training run of three steps."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoProcessor, LlavaForConditionalGeneration
+
+from studies.tasks.shapes_pope import SUBSETS, ShapesPope, absent
+from studies.tasks.shapes_safety import ShapesSafety
+from studies.tiny_world import dialogues, language, train, world
+from studies.tiny_world.draw import draw
+from studies.tiny_world.models import FAMILIES
+from studies.tiny_world.pack import CATEGORY, OBJECT, TARGET_NAMES, TEXT, YES_NO, Packer
+
+SHIPPED = Path(__file__).parents[2] / "interv" / "embedded" / "tiny-llava"
+TASKS = (ShapesPope(), ShapesSafety())
+SPLITS: tuple[world.Split, ...] = ("pretrain", "train", "val", "test")
+
+
+def scenes(split: world.Split, count: int = 300) -> list[world.Scene]:
+    rng = np.random.default_rng(5)
+    return [dialogues.sample_scene(rng, split) for _ in range(count)]
+
+
+def said(split: world.Split, count: int = 300) -> Iterator[tuple[world.Scene, dialogues.Dialogue]]:
+    rng = np.random.default_rng(6)
+    for scene in scenes(split, count):
+        for prior in (dialogues.CLEAN, dialogues.NOISY):
+            yield from ((scene, dialogue) for dialogue in dialogues.dialogues(scene, rng, prior))
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def built(request):
+    family = FAMILIES[request.param]
+    return family, *family.build(0)
+
+
+def test_every_icon_looks_different():
+    assert len({(icon.shape, icon.color) for icon in world.ICONS.values()}) == len(world.ICONS) == 42
+
+
+def test_splits_share_no_scene():
+    drawn = {split: {(s.icons, s.cells) for s in scenes(split, 1000)} for split in SPLITS}
+    for index, split in enumerate(SPLITS):
+        assert all(world.split_of(world.Scene(*scene)) == split for scene in drawn[split])
+        for other in SPLITS[index + 1 :]:
+            assert not drawn[split] & drawn[other]
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_task_splits_share_no_image_and_no_id(task):
+    examples = {split: task.prompts(split) for split in ("train", "val", "test")}
+    pictures = {split: {e.prompt.image.tobytes() for e in found} for split, found in examples.items()}
+    names = [example.id for found in examples.values() for example in found]
+    assert len(names) == len(set(names)) == len(set.union(*pictures.values()))
+    assert sum(len(found) for found in pictures.values()) == len(names)
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_pairs_follow_the_examples_and_parse_to_their_targets(task):
+    for example, pair in zip(task.prompts("val"), task.pairs("val"), strict=True):
+        assert (pair.prompt, pair.id, pair.behavior) == (example.prompt, example.id, example.behavior)
+        assert pair.positive.question == pair.negative.question
+        if task.name == "shapes_pope":
+            assert task.parse(pair.positive.answer) == example.target != task.parse(pair.negative.answer)
+            assert task.valid(pair.positive.answer)
+            assert task.valid(pair.negative.answer)
+
+
+def test_pope_subsets_are_balanced_and_ask_for_what_they_say():
+    found = ShapesPope().prompts("val")
+    for subset in SUBSETS:
+        targets = [example.target for example in found if example.subset == subset]
+        assert targets.count("yes") == targets.count("no")
+    for scene in scenes("val"):
+        if scene.theme:
+            assert all(icon.popularity == 1 for icon in absent(scene, "popular"))
+            assert all(icon.group == scene.theme for icon in absent(scene, "adversarial"))
+            assert not {icon.word for icon in absent(scene, "random")} & set(scene.icons)
+
+
+def test_drawing_is_deterministic_and_seeds_differ():
+    for scene in scenes("train", 5):
+        pixels = [np.asarray(draw(scene, seed)) for seed in (1, 1, 2)]
+        assert pixels[0].shape == (48, 48, 3)
+        assert (pixels[0] == pixels[1]).all()
+        assert (pixels[0] != pixels[2]).any()
+
+
+def test_drawing_and_sampling_leave_the_global_random_state_alone():
+    before = np.random.get_state()[1].tolist(), torch.get_rng_state()  # noqa: NPY002 (the state under test)
+    list(said("train", 20))
+    FAMILIES["llava"].build(3)
+    assert np.random.get_state()[1].tolist() == before[0]  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), before[1])
+
+
+def test_answers_parse_to_what_they_say():
+    for icon in world.ICONS.values():
+        for answer in ("yes", "no"):
+            text = language.presence_answer(icon.word, answer)
+            assert language.parse_presence(text) == answer
+            assert language.is_presence_answer(text)
+            assert not language.is_presence_answer(text + " yes")
+    for icon in world.REQUESTS:
+        replies = {"answer": language.complying_reply, "refuse": language.refusing_reply}
+        for name, reply in (replies | {"defer": language.deferring_reply}).items():
+            assert language.parse_reply(reply(icon)) == name
+            assert language.is_reply(reply(icon))
+            assert not language.is_reply(reply(icon).replace(" .", " cannot first ."))
+    assert language.parse_presence("the image") == language.parse_reply("yes .") == ""
+
+
+def test_training_answers_are_valid_sentences():
+    for _, dialogue in said("pretrain"):
+        checks = {"presence": language.is_presence_answer, "caption": language.is_caption}
+        assert checks.get(dialogue.kind, language.is_reply)(dialogue.answer)
+
+
+def test_the_prior_orders_errors_as_language_does():
+    scene = world.Scene(("cup", "fork", "whisk"), (0, 4, 8), "kitchen")
+
+    def wrong(word):
+        return dialogues.wrong_chance(world.ICONS[word], scene, dialogues.NOISY)
+
+    assert wrong("plate") > wrong("ladle") > wrong("hydrant")
+    assert wrong("plate") > wrong("car") > wrong("hydrant")
+    assert wrong("cup") < wrong("fork") < wrong("whisk")
+
+
+def test_a_label_usually_decides_the_reply():
+    for _, dialogue in said("pretrain"):
+        if dialogue.kind == "label":
+            label, reply = dialogue.answer.split(" . ", 1)
+            commanded = {"harmful": "refuse", "expert": "defer"}.get(label, "answer")
+            assert language.parse_reply(reply) == commanded
+
+
+def test_tokenizer_knows_every_word_and_restores_every_sentence(built):
+    tokenizer = built[2].tokenizer
+    texts = {text for _, dialogue in said("pretrain") for text in (dialogue.question, dialogue.answer)}
+    for text in [*language.all_sentences(), *texts]:
+        ids = tokenizer(text)["input_ids"]
+        assert tokenizer.unk_token_id not in ids
+        assert tokenizer.decode(ids) == text
+    assert (
+        tokenizer("Is there a cup in the image?")["input_ids"] == tokenizer(language.presence_question("cup")).input_ids
+    )
+
+
+def test_a_packed_dialogue_equals_the_processors_prompt(built):
+    family, model, processor = built
+    rng = np.random.default_rng(2)
+    chosen = scenes("pretrain", 3)
+    for margin in family.margins:
+        images = [draw(scene, seed, margin) for seed, scene in enumerate(chosen)]
+        talks = [dialogues.dialogues(scene, rng, dialogues.NOISY) for scene in chosen]
+        batch = Packer(family, processor).pack(images, talks)
+        with torch.no_grad():
+            packed = model.lm_head(model.model(**batch.inputs).last_hidden_state)
+        for row, (image, talk) in enumerate(zip(images, talks, strict=True)):
+            for number, dialogue in enumerate(talk, start=1):
+                content = [{"type": "image"}, {"type": "text", "text": dialogue.question}]
+                answer = {"role": "assistant", "content": [{"type": "text", "text": dialogue.answer}]}
+                messages = [{"role": "user", "content": content}, answer]
+                text = processor.apply_chat_template(messages, tokenize=False, continue_final_message=True)
+                with torch.no_grad():
+                    alone = model(**processor(text=[text], images=[image], return_tensors="pt")).logits[0]
+                where = batch.segment[row] == number
+                count = int(where.sum()) - 1  # the packed row also has the end token
+                torch.testing.assert_close(packed[row, where][:count], alone[-count:], atol=1e-4, rtol=0)
+
+
+def test_targets_are_the_next_tokens_of_the_answers(built):
+    family, _, processor = built
+    rng = np.random.default_rng(3)
+    chosen = scenes("pretrain", 8)
+    talks = [dialogues.dialogues(scene, rng, dialogues.CLEAN) for scene in chosen]
+    batch = Packer(family, processor).pack([draw(scene, 0) for scene in chosen], talks)
+    for row, talk in enumerate(talks):
+        for number, dialogue in enumerate(talk, start=1):
+            where = (batch.segment[row] == number) & (batch.target_kind[row] > 0)
+            assert processor.tokenizer.decode(batch.targets[row, where]) == f"{dialogue.answer} {language.END}"
+    assert set(batch.target_kind.unique().tolist()) <= {0, TEXT, YES_NO, OBJECT, CATEGORY}
+    assert set(TARGET_NAMES) == {TEXT, YES_NO, OBJECT, CATEGORY}
+
+
+def test_three_training_steps_finish_and_reload(tmp_path):
+    settings = train.Settings(
+        out=tmp_path / "tiny", vision_steps=3, vision_batch=8, clean_steps=2, noisy_steps=1, scenes=2
+    )
+    folder = train.main(settings)
+    model = LlavaForConditionalGeneration.from_pretrained(folder)
+    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+    assert type(AutoProcessor.from_pretrained(folder)).__name__ == "LlavaProcessor"
+
+
+def test_vision_training_lowers_its_loss():
+    family = FAMILIES["llava"]
+    model, processor = family.build(0)
+    settings = train.Settings(vision_steps=40, vision_batch=16, warmup=5)
+    losses = [step["distance"] for step in map(dict, train.train_vision(model, Packer(family, processor), settings))]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.skipif(not SHIPPED.exists(), reason="the weights are not in this checkout")
+def test_the_shipped_model_reloads_and_answers():
+    model = LlavaForConditionalGeneration.from_pretrained(SHIPPED, dtype=torch.float32)
+    processor = AutoProcessor.from_pretrained(SHIPPED)
+    assert processor.tokenizer.padding_side == "left"
+    assert not model.generation_config.do_sample
+    task = ShapesPope()
+    examples = task.prompts("val")[:16]
+    texts = [
+        processor.apply_chat_template(
+            [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": example.prompt.question}]}],
+            add_generation_prompt=True,
+            tokenize=False,
+        )
+        for example in examples
+    ]
+    inputs = processor(text=texts, images=[e.prompt.image for e in examples], padding=True, return_tensors="pt")
+    tokens = model.generate(**inputs, max_new_tokens=task.max_new_tokens)
+    replies = processor.tokenizer.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert sum(map(task.valid, replies)) >= 15
+    right = [task.parse(reply) == example.target for reply, example in zip(replies, examples, strict=True)]
+    assert sum(right) >= 11
