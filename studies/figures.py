@@ -6,6 +6,7 @@ Each function gives a matplotlib Figure made without pyplot, so nothing is shown
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -120,7 +121,7 @@ def _point(axis: Axes, line: int, record: Record, theme: Theme) -> None:
     axis.plot(value, line, MARKERS.get(record["method"], "o"), ms=6, mfc=face, mec=color, mew=1.6)
     if np.isfinite(value):
         halo = [withStroke(linewidth=2.5, foreground=theme.paper)]
-        style = {"ha": "center", "fontsize": 7, "color": theme.muted, "path_effects": halo}
+        style: dict[str, Any] = {"ha": "center", "fontsize": 7, "color": theme.muted, "path_effects": halo}
         axis.annotate(f"{value:.3f}", (value, line), (0, 5), textcoords="offset points", **style)
 
 
@@ -147,7 +148,7 @@ def strength_curves(
 
 
 def _curves(axis: Axes, chosen: Sequence[Record], theme: Theme) -> None:
-    strengths = sorted({number(record["strength"]) for record in chosen} - {0.0})
+    strengths = sorted({number(record["strength"]) for record in chosen if record["strength"]})
     if strengths and strengths[-1] > 20 * strengths[0]:
         axis.set_xscale("symlog", linthresh=strengths[0])
     if len(strengths) <= 12:
@@ -189,7 +190,7 @@ def _name_ends(axis: Axes, ends: Sequence[tuple[float, str]], theme: Theme) -> N
         )
 
 
-def _plain(axis: Axes, theme: Theme, rules: str) -> None:
+def _plain(axis: Axes, theme: Theme, rules: Literal["x", "y"]) -> None:
     axis.set_facecolor("none")
     axis.spines[["top", "right", "left"]].set_visible(False)
     axis.spines["bottom"].set_color(theme.rule)
@@ -200,7 +201,8 @@ def _plain(axis: Axes, theme: Theme, rules: str) -> None:
 
 def _captioned(figure: Figure, caption: str, theme: Theme) -> Figure:
     if caption:
-        figure.get_layout_engine().set(rect=(0, 0.24 / figure.get_figheight(), 1, 1 - 0.24 / figure.get_figheight()))
+        below = 0.24 / figure.get_figheight()
+        figure.set_layout_engine("constrained", rect=(0, below, 1, 1 - below))
         figure.text(0.012, 0.06 / figure.get_figheight(), caption, fontsize=7.5, color=theme.muted, va="bottom")
     return figure
 

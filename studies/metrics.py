@@ -237,7 +237,7 @@ def table(
         raise ValueError(
             f"{baseline} ran in {len(references)} settings, {references}: keep the baseline's rows of one."
         )
-    how = {"resamples": resamples, "seed": seed, "unit": unit}
+    how: dict[str, Any] = {"resamples": resamples, "seed": seed, "unit": unit}
     records: list[Record] = []
     for name in sorted(groups, key=lambda name: (name[0] != baseline, [_order(value) for value in name])):
         named = dict(zip(GROUP, name, strict=True))

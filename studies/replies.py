@@ -12,6 +12,8 @@ from PIL import Image
 from studies.figures import CONTROLS, label, listed
 from studies.metrics import Record, Row, group
 
+EFFECTS = ("changed", "corrected", "harmed")
+
 
 def first_seeds(rows: Sequence[Row]) -> list[Row]:
     """The rows of each method's lowest seed, so that one reply stands for each method and input."""
@@ -22,7 +24,12 @@ def first_seeds(rows: Sequence[Row]) -> list[Row]:
 
 
 def sample(rows: Sequence[Row], count: int, seed: int = 0) -> list[str]:
-    """`count` ids at random, as evenly from each subset and behaviour as their sizes allow. No reply is looked at."""
+    """`count` ids at random, as evenly from each subset and behaviour as their sizes allow. No reply is looked at.
+
+    If images were kept for some inputs alone, it is those that are drawn from.
+    """
+    pictured = {row["id"] for row in rows if row["image"]}
+    rows = [row for row in rows if row["id"] in pictured] if pictured else rows
     piles: dict[tuple[str, str], list[str]] = {}
     for id, cell in sorted({row["id"]: (str(row["subset"]), str(row["behavior"])) for row in rows}.items()):
         piles.setdefault(cell, []).append(id)
@@ -41,7 +48,7 @@ def effects(rows: Sequence[Row], baseline: str = "NoSteering") -> list[Record]:
         mine = [(row, before[row["id"]]) for row in rows if group(row) == group(one) and row["id"] in before]
         counts.append(
             {"method": one["method"], "label": label(one, rows), "n": len(mine)}
-            | {name: sum(_effect(row, old, name) for row, old in mine) for name in ("changed", "corrected", "harmed")}
+            | {name: sum(_effect(row, old, name) for row, old in mine) for name in EFFECTS}
         )
     return [count for count in counts if count["n"]]
 
@@ -59,12 +66,12 @@ def entries(
     for id in ids:
         answers = listed(by_id[id])
         before = next((row for row in answers if row["method"] == baseline), None)
-        steered = [row for row in answers if before and row is not before and row["method"] not in CONTROLS]
-        names = ("changed", "corrected", "harmed")
+        steered = [row for row in answers if row["method"] not in (baseline, *CONTROLS)]
+        happened = [name for name in EFFECTS if before and any(_effect(row, before, name) for row in steered)]
         shown.append(
             {name: answers[0][name] for name in ("id", "question", "target", "subset", "behavior")}
-            | {"image": data_uri(folder, answers[0].get("image", ""))}
-            | {"effects": [name for name in names if any(_effect(row, before, name) for row in steered)]}
+            | {"image": data_uri(folder, next((row["image"] for row in answers if row["image"]), ""))}
+            | {"effects": happened}
             | {"answers": [_answer(row, labels[group(row)], before) for row in answers]}
         )
     return shown

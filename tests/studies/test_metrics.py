@@ -32,7 +32,7 @@ def by_name(records, field="value"):
 answers = st.lists(
     st.tuples(st.sampled_from(["yes", "no"]), st.sampled_from(["yes", "no", ""])), min_size=1, max_size=40
 )
-few = settings(max_examples=50, deadline=None)
+few = settings(max_examples=30, deadline=None)
 
 
 @few

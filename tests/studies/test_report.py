@@ -126,7 +126,7 @@ def test_markdown_text_stays_one_line_and_one_cell(text):
     safe = _safe(text)
     assert len(safe.splitlines()) <= 1
     bare = re.sub(r"\\.", "", safe)
-    assert not set(bare) & set("|<>`*[]")
+    assert not set(bare) & set("|<>`*[]~")
 
 
 def test_the_report_is_drawn_again_from_its_files(tmp_path):
@@ -140,6 +140,8 @@ def test_curves_and_further_figures_are_shown(tmp_path):
     make_folder(tmp_path, make_rows())
     rows = [row | {"strength": strength} for row in make_rows() for strength in (0.02, 1.0)]
     curves = table([row for row in rows if row["method"] == "L2S"], YES_NO, resamples=20)
+    threshold = [row | {"strength": None} for row in make_rows() if row["method"] == "LogitThreshold"]
+    curves += table(threshold, YES_NO, resamples=20)
     extra = figures.save(figures.intervals(curves, "f1"), tmp_path / "extra.png")
     page = Page(
         write_report(
@@ -172,6 +174,15 @@ def test_a_sample_is_even_over_subsets_and_blind_to_replies_and_order():
     assert chosen == sample([row | {"parsed": "", "reply": ""} for row in rows[::-1]], 10, seed=3)
     assert chosen != sample(rows, 10, seed=4)
     assert sorted(sample(rows, 99)) == sorted(subset)
+
+
+def test_inputs_whose_image_was_kept_are_the_ones_to_show(tmp_path):
+    rows = make_rows()
+    Image.new("RGB", (8, 8)).save(tmp_path / "kept.png")
+    rows[9]["image"] = "kept.png"
+    (entry,) = entries(tmp_path, rows, sample(rows, 5))
+    assert entry["id"] == rows[9]["id"]
+    assert entry["image"].startswith("data:image/png;base64,")
 
 
 def test_effects_are_counted_against_the_baseline():
@@ -220,6 +231,8 @@ def test_a_comparison_picture_marks_every_answer_of_one_example():
     figure = comparison_picture(rows, Image.new("RGB", (48, 48)))
     texts = [text.get_text() for text in figure.axes[1].texts]
     assert (texts.count("✓"), texts.count("✗")) == (2, 2)
+    # A bare pair of dollar signs would be set as a formula.
+    assert any(r"costs \$1 or \$2" in text for text in texts)
     figure.canvas.draw()
     with pytest.raises(ValueError, match="shows one example, not 12"):
         comparison_picture(make_rows(), Image.new("RGB", (4, 4)))

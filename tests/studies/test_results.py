@@ -35,7 +35,7 @@ def make_row(number, **fields):
 ROWS = [make_row(number) for number in range(4)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_a_file_cut_at_any_byte_resumes_to_the_whole_lines_before_it(data):
     with tempfile.TemporaryDirectory() as folder:
