@@ -1,6 +1,7 @@
 """The training of L2S's network, with every choice that the paper and the published code make."""
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -159,8 +160,13 @@ def _schedule(schedule: Schedule, warmup: int, total: int):
 
 
 def _dictionary(vectors: Tensor, hidden: int, seed: int) -> Tensor:
-    from sklearn.decomposition import DictionaryLearning  # an optional part: only this initialisation needs it
-
+    try:
+        from sklearn.decomposition import DictionaryLearning
+        from sklearn.exceptions import ConvergenceWarning
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "init='dictionary' needs scikit-learn: pip install 'interv[dictionary]', or take init='svd'."
+        ) from error
     learner = DictionaryLearning(
         min(hidden, len(vectors)),
         positive_code=True,
@@ -169,4 +175,7 @@ def _dictionary(vectors: Tensor, hidden: int, seed: int) -> Tensor:
         max_iter=5000,
         random_state=seed,
     )
-    return torch.from_numpy(learner.fit(vectors.numpy()).components_).float()
+    with warnings.catch_warnings():
+        # Its tolerance lies below float32's rounding, which the published code computes in too.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return torch.from_numpy(learner.fit(vectors.numpy()).components_).float()
