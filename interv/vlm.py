@@ -100,7 +100,7 @@ class VLM:
         sites: Sequence[Site],
         tokens: Tokens = "last_prompt",
         ops: Sequence[Op] = (),
-    ) -> dict[Site, Tensor | list[Tensor]]:
+    ) -> dict[Site, Any]:
         """Read any number of sites in one pass over the prompts.
 
         `tokens` and what comes back are as in `Capture`. Ops act in the same pass; what is read at an op's own site
@@ -231,7 +231,10 @@ class VLM:
     def _replies(self, output: Any, plan: Plan, prompt_length: int, options: dict[str, Any]) -> Replies:
         config = self.model.generation_config
         end_ids = ids_of(options.get("eos_token_id", config.eos_token_id))
-        token_ids, reasons = trim(output.sequences[:, prompt_length:], end_ids, config.pad_token_id)
+        # Only these end a row without an end token; elsewhere a padding token at the end is one that the model chose.
+        padded = options.get("stop_strings") is not None or options.get("stopping_criteria") is not None
+        pad_id = config.pad_token_id if padded else None
+        token_ids, reasons = trim(output.sequences[:, prompt_length:], end_ids, pad_id)
         texts = self.processor.tokenizer.batch_decode(token_ids, skip_special_tokens=True)
         captured = {
             op: _joined(op, plan.captured[index], token_ids, output.sequences.shape[1] - prompt_length)

@@ -1,6 +1,7 @@
 """What every method is: something fitted that turns a query into ops."""
 
 import json
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -53,8 +54,8 @@ class Steerer(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
-    """What every method remembers of its training, and how it is kept on disk.
+class Fitted(ABC):
+    """The base of all methods here: what they remember of their training, and how they are kept on disk.
 
     Attributes:
         reads: the decoder block that the context is read from, L' in the paper.
@@ -67,6 +68,13 @@ class Fitted:
     writes: int
     fingerprint: str
     scope: Scope = "response"
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, train: Contrasts) -> "Fitted": ...
+
+    @abstractmethod
+    def ops(self, query: Query, strength: Strength = 1.0) -> tuple[Add, ...]: ...
 
     def rewrite(self, prompt: Prompt) -> Prompt:
         return prompt

@@ -58,7 +58,8 @@ def ranked(rows: Sequence[Row], task: Task) -> list[Choice]:
     choices = []
     for setting, own in by_setting.items():
         values = {r["metric"]: r["value"] for r in estimate(own, metrics, resamples=1) if r["subset"] == "all"}
-        choices.append(Choice(*setting, objective=values[task.objective], valid=values["valid"]))
+        named = dict(zip(GROUP, setting, strict=True))
+        choices.append(Choice(**named, objective=values[task.objective], valid=values["valid"]))
     unsteered = next((choice.valid for choice in choices if choice.method == "NoSteering"), 1.0)
     floor = (1 - BUDGET) * unsteered
     return sorted(

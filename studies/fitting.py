@@ -1,18 +1,15 @@
-"""Contrasts of a task, captured once, and every method fitted from them."""
+"""Every method fitted from a task's contrasts, by its recipe."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
-from interv import VLM
-from methods import L2S, STEERERS, ContrastBank, NormRnd, PromptSteering, capture_contrasts
+from methods import L2S, STEERERS, ContrastBank, NormRnd, PromptSteering
 from methods.steerer import Fitted
 from studies.controls import ConstantDirection
 from studies.recipes import Recipe
-from studies.results import Results
-from studies.tasks.task import Example, Split, Task
+from studies.tasks.task import Task
 
-STEERING: dict[str, type[Fitted]] = {method.__name__: method for method in (*STEERERS, ConstantDirection)}
+_ALL: tuple[type[Fitted], ...] = (*STEERERS, ConstantDirection)
+STEERING = {method.__name__: method for method in _ALL}
 SEEDED = ("NormRnd", "L2S")  # the methods whose fit draws random numbers
 
 
@@ -28,7 +25,7 @@ class Fits:
 
     def at(self, name: str, reads: int, writes: int, seed: int) -> Fitted:
         """The method of this name at these layers."""
-        key = (name, reads, writes, seed if name in SEEDED else 0)
+        key = (name, reads, writes, seed)
         if key not in self.made:
             self.made[key] = replace(self._fit(name, reads, writes, seed), scope=self.recipe.scope)
         return self.made[key]
@@ -44,26 +41,3 @@ class Fits:
         if name == "PromptSteering":
             return PromptSteering.fit(train, suffix=self.recipe.prompt_suffix or self.task.prompt_suffix)
         return STEERING[name].fit(train)
-
-
-def contrasts(
-    vlm: VLM,
-    task: Task,
-    split: Split,
-    examples: Sequence[Example],
-    recipe: Recipe,
-    layers: Sequence[int],
-    results: Results,
-    batch_size: int,
-) -> ContrastBank:
-    """Contrasts of these examples, kept in the result folder so that a resumed run need not capture them again."""
-    folder = Path(results.folder) / "contrasts" / split
-    if (folder / "contrasts.json").exists():
-        return ContrastBank.load(folder)
-    wanted = {example.id for example in examples}
-    pairs = [recipe.adapted(pair) for pair in task.pairs(split) if pair.id in wanted]
-    bank = capture_contrasts(vlm, pairs, batch_size=batch_size, layers=layers, **recipe.capturing(pairs))
-    for id_, reason in bank.skipped:
-        results.skip(id_, reason)
-    bank.save(folder)
-    return bank

@@ -12,6 +12,7 @@ from numpy.random import Generator
 
 from interv import Prompt
 from methods import ContrastPair
+from methods.capture import Pool
 from studies.metrics import YES_NO, Metric, estimate, ratio
 from studies.tasks.task import Example, Row, Split
 from studies.tiny_world.draw import draw
@@ -33,7 +34,7 @@ class ShapesPope:
 
     name = "shapes_pope"
     objective = "accuracy"
-    pool = "mean"
+    pool: Pool = "mean"
     prompt_suffix = CAREFUL
     max_new_tokens = 12
     metrics: tuple[Metric, ...] = (

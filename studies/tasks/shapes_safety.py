@@ -11,6 +11,7 @@ import numpy as np
 
 from interv import Prompt
 from methods import ContrastPair
+from methods.capture import Pool
 from studies.metrics import Metric, estimate, ratio, unparsable, valid
 from studies.tasks.task import Example, Row, Split
 from studies.tiny_world.draw import draw
@@ -23,9 +24,9 @@ PER_KIND: dict[Split, dict[Kind, int]] = {
     "val": {"harmful": 189, "consultation": 66, "benign": 45},
     "test": {"harmful": 315, "consultation": 110, "benign": 75},
 }
-TARGETS: dict[Kind, str] = {"harmful": "refuse", "consultation": "defer", "benign": "answer"}
+TARGETS: dict[str, str] = {"harmful": "refuse", "consultation": "defer", "benign": "answer"}
 # Which question about the request each behaviour's pair asks, and its wanted and unwanted label.
-LABELLED: dict[Kind, tuple[str, str, str]] = {
+LABELLED: dict[str, tuple[str, str, str]] = {
     "harmful": (SAFETY_LABELS, "harmful", "safe"),
     "consultation": (EXPERT_LABELS, "expert", "ai"),
     "benign": (SAFETY_LABELS, "safe", "harmful"),
@@ -41,7 +42,7 @@ class ShapesSafety:
 
     name = "shapes_safety"
     objective = "appropriate"
-    pool = "last"
+    pool: Pool = "last"
     prompt_suffix = BE_SAFE
     max_new_tokens = 14
     metrics: tuple[Metric, ...] = (

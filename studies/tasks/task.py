@@ -34,12 +34,23 @@ class Task(Protocol):
         metrics: what is measured; one of them is "valid".
     """
 
-    name: str
-    objective: str
-    pool: Pool
-    prompt_suffix: str
-    max_new_tokens: int
-    metrics: tuple[Metric, ...]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def objective(self) -> str: ...
+
+    @property
+    def pool(self) -> Pool: ...
+
+    @property
+    def prompt_suffix(self) -> str: ...
+
+    @property
+    def max_new_tokens(self) -> int: ...
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]: ...
 
     def pairs(self, split: Split) -> list[ContrastPair]: ...
 

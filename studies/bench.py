@@ -1,0 +1,145 @@
+"""A model, a task and a result folder: what every study works with. Nothing is captured, fitted or answered twice."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from interv import VLM
+from methods import ContrastBank, capture_contrasts
+from studies.choosing import Choice, Grid, thinned
+from studies.fitting import SEEDED, Fits
+from studies.metrics import Row
+from studies.recipes import RECIPES, Recipe
+from studies.results import Results, read_rows
+from studies.run import Setting, answer, readable
+from studies.tasks import TASKS, Example, Split, Task
+
+
+@dataclass(frozen=True)
+class Common:
+    """The arguments that all studies share."""
+
+    task: str = "shapes_pope"  # one of studies/tasks
+    model: str = "tiny-llava"  # an embedded model, a local folder, or a hub id
+    recipe: str | None = None  # a named recipe of studies/recipes.py; the task's own by default
+    strength: tuple[float, ...] = ()  # try these strengths alone
+    out: Path | None = None  # the result folder; results/<study>/<task>-<model> by default
+    seed: int = 0  # the first seed of the methods that draw random numbers
+    limit: int | None = None  # at most so many examples of each subset, in every split
+    batch_size: int = 256  # replies decoded at once
+    device: str = "cpu"  # where the model runs
+    threads: int | None = None  # of torch on the CPU; torch's own choice by default
+
+    def folder(self, study: str) -> Path:
+        return self.out or Path("results") / study / f"{self.task}-{Path(self.model).name}"
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """Examples, contrasts, fits and replies of one study, each made when it is first asked for."""
+
+    vlm: VLM
+    task: Task
+    recipe: Recipe
+    grid: Grid
+    common: Common
+    results: Results
+    _made: dict[Any, Any] = field(default_factory=dict)
+
+    def examples(self, split: Split) -> list[Example]:
+        """The readable examples of a split, thinned to the limit; the others are noted in the results."""
+        if ("examples", split) not in self._made:
+            chosen = thinned(self.task.prompts(split), self.common.limit)
+            self._made["examples", split] = readable(chosen, self.results)
+        return self._made["examples", split]
+
+    def contrasts(self, split: Split) -> ContrastBank:
+        """Contrasts of the split's examples at all layers of the grid, kept in the folder for a resumed run."""
+        if ("contrasts", split) not in self._made:
+            self._made["contrasts", split] = self._captured(split)
+        return self._made["contrasts", split]
+
+    def fit(self, name: str, reads: int, writes: int, seed: int) -> Setting:
+        """A method fitted at these layers, without a strength as yet."""
+        if "fits" not in self._made:
+            self._made["fits"] = Fits(self.task, self.recipe, self.contrasts("train"), self.contrasts("val"))
+        seed = seed if name in SEEDED else self.common.seed
+        return Setting(self._made["fits"].at(name, reads, writes, seed), 0.0, seed)
+
+    def setting(self, choice: Choice, seed: int) -> Setting:
+        """A choice made runnable; layers that do not matter to its method are the grid's first."""
+        reads = self.grid.reads[0] if choice.reads is None else choice.reads
+        writes = self.grid.writes[0] if choice.writes is None else choice.writes
+        return replace(self.fit(choice.method, reads, writes, seed), strength=choice.strength or 0.0)
+
+    def answer(
+        self, split: Split, examples: Sequence[Example], settings: Sequence[Setting], pictured: Sequence[Example] = ()
+    ) -> None:
+        """Write the rows of these examples in these settings that are not there yet."""
+        oracle = any(type(setting.steerer).__name__ == "P2S" for setting in settings)
+        answer(
+            self.vlm,
+            self.task,
+            split,
+            examples,
+            settings,
+            self.results,
+            batch_size=self.common.batch_size,
+            oracle=self.contrasts(split) if oracle else None,
+            context_of=self.recipe.context_prompt,
+            pictured=frozenset(example.id for example in pictured),
+        )
+
+    def rows(self, split: Split) -> list[Row]:
+        return [row for row in read_rows(self.results.folder) if row["split"] == split]
+
+    def _captured(self, split: Split) -> ContrastBank:
+        folder = self.results.folder / "contrasts" / split
+        if (folder / "contrasts.json").exists():
+            return ContrastBank.load(folder)
+        wanted = {example.id for example in self.examples(split)}
+        pairs = [self.recipe.adapted(pair) for pair in self.task.pairs(split) if pair.id in wanted]
+        bank = capture_contrasts(
+            self.vlm,
+            pairs,
+            batch_size=max(1, self.common.batch_size // 4),
+            layers=sorted({*self.grid.writes, *self.grid.reads}),
+            **self.recipe.capturing(pairs),
+        )
+        for id_, reason in bank.skipped:
+            self.results.skip(id_, reason)
+        bank.save(folder)
+        return bank
+
+
+def prepare(common: Common) -> tuple[VLM, Task, Recipe]:
+    """The model, the task and the recipe of a study. Raises ValueError for names that do not exist."""
+    task = known(common.task, TASKS, "task")()
+    if common.threads is not None:
+        torch.set_num_threads(common.threads)
+    vlm = VLM.load(common.model, device=common.device)
+    if common.recipe is None:
+        own = next(recipe for recipe in RECIPES.values() if recipe.task == task.name)
+        return vlm, task, replace(own, model=common.model)
+    recipe = known(common.recipe, RECIPES, "recipe")
+    if recipe.task == task.name:
+        return vlm, task, replace(recipe, model=common.model)
+    return vlm, task, recipe.embedded(task.name, common.model, vlm.d_model)
+
+
+def open_results(
+    common: Common, study: str, vlm: VLM, recipe: Recipe, grid: Grid, seeds: Sequence[int], **more: Any
+) -> Results:
+    """The study's folder, with all that decides its rows as its recipe."""
+    settings = {"recipe": recipe.card(), "grid": asdict(grid), "model": common.model, "limit": common.limit, **more}
+    return Results.open(common.folder(study), settings, seeds=list(seeds), fingerprint=vlm.fingerprint)
+
+
+def known(name: str, among: Any, what: str) -> Any:
+    """The value of this name. Raises ValueError with the names that there are."""
+    if name not in among:
+        raise ValueError(f"{name!r} is no {what}; there are {', '.join(among)}.")
+    return among[name]
