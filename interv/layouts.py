@@ -35,6 +35,13 @@ class Layout:
             case _:
                 return block, "output"
 
+    def in_stream(self, site: Site) -> bool:
+        """Whether the module at the site is given the very tensor that the block goes on with.
+
+        That holds before the second norm: a change to the residual stream must reach both.
+        """
+        return site.layer is not None and site.hook == "hook_resid_mid"
+
     def sees_tokens(self, site: Site) -> bool:
         """Whether the site has one position a token, rather than one an image patch."""
         path, _ = self.locate(site)

@@ -33,6 +33,8 @@ class Plan:
         groups: dict[Location, list[int]] = {}
         for index, op in enumerate(self.ops):
             groups.setdefault(self.layout.locate(op.site), []).append(index)
+        for indices in groups.values():  # the residual stream comes before the module that is given it
+            indices.sort(key=lambda index: not self.layout.in_stream(self.ops[index].site))
         return {location: partial(self._visit, indices, step_at) for location, indices in groups.items()}
 
     def _visit(self, indices: list[int], step_at: Callable[[int], Step], hidden: Tensor, count: int) -> Tensor:
@@ -46,6 +48,8 @@ class Plan:
                 where = _fit(step.where(op.scope), hidden, op)
             if isinstance(op, Capture):
                 self.captured.setdefault(index, []).append(read(op, hidden, where, step))
+            elif self.layout.in_stream(op.site):
+                hidden.copy_(op(hidden, where))  # a new tensor would reach the module alone
             else:
                 hidden = op(hidden, where)
             self.touched.add(index)
