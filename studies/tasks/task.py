@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from interv import Prompt
 from methods import ContrastPair
@@ -23,6 +23,7 @@ class Example:
     target: str
 
 
+@runtime_checkable
 class Task(Protocol):
     """Splits share no image. `pairs(split)` and `prompts(split)` list the same examples in the same order.
 

@@ -1,0 +1,147 @@
+"""The main study, small: its files, its rule, its resuming and its refusals."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from studies import compare as study
+from studies.choosing import Choice, finalists, ranked, winners
+from studies.compare import Arguments, compare
+from studies.results import Results, read_rows
+from studies.run import readable
+from studies.tasks import TASKS
+
+SMALL = Arguments(
+    methods=("NoSteering", "PromptSteering", "MeanSteering", "L2S", "P2S", "LogitThreshold", "ConstantDirection"),
+    strength=(0.5, 2.0),
+    limit=4,
+    screen=2,
+    seeds=2,
+    shown=1,
+    batch_size=32,
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results") / "pope"
+    compare(replace(SMALL, out=folder))
+    return folder
+
+
+def by_key(rows: list[dict]) -> dict:
+    return {(r["method"], r["strength"], r["reads"], r["writes"], r["seed"], r["split"], r["id"]): r for r in rows}
+
+
+def test_a_study_leaves_all_its_files(finished: Path) -> None:
+    for name in ("recipe.json", "rows.jsonl", "table.json", "table.md", "choices.json", "report.html"):
+        assert (finished / name).stat().st_size > 0, name
+    assert list((finished / "figures").glob("*.png"))
+    assert (finished / "steerers" / "L2S" / "steerer.safetensors").exists()
+
+
+def test_every_row_has_the_agreed_fields(finished: Path) -> None:
+    fields = {"id", "task", "split", "subset", "behavior", "method", "strength", "reads", "writes", "seed"}
+    fields |= {"question", "target", "reply", "parsed"}
+    rows = read_rows(finished)
+    assert all(fields <= row.keys() for row in rows)
+    assert {row["split"] for row in rows} == {"val", "test"}
+
+
+def test_every_method_answers_every_test_example_once_a_seed(finished: Path) -> None:
+    rows = [row for row in read_rows(finished) if row["split"] == "test"]
+    for method in SMALL.methods:
+        own = [row for row in rows if row["method"] == method]
+        assert len(own) == 12 * (2 if method == "L2S" else 1), method
+        assert len({(row["strength"], row["reads"], row["writes"]) for row in own}) == 1
+
+
+def test_test_settings_are_those_chosen_on_validation(finished: Path) -> None:
+    chosen = {choice["method"]: choice for choice in json.loads((finished / "choices.json").read_text())}
+    for row in read_rows(finished):
+        if row["split"] == "test" and row["method"] in chosen:
+            assert all(row[name] == chosen[row["method"]][name] for name in ("strength", "reads", "writes"))
+
+
+def test_table_holds_both_controls_and_paired_differences(finished: Path) -> None:
+    table = json.loads((finished / "table.json").read_text())
+    whole = {r["method"]: r for r in table if r["subset"] == "all" and r["metric"] == "accuracy"}
+    assert set(SMALL.methods) == set(whole)
+    assert whole["NoSteering"]["difference"] == 0
+    assert all(record["difference_low"] is not None for record in whole.values())
+
+
+def test_a_run_cut_at_any_line_resumes_to_the_same_rows(finished: Path, tmp_path: Path) -> None:
+    whole = (finished / "rows.jsonl").read_bytes().splitlines(keepends=True)
+    cut = tmp_path / "cut"
+    cut.mkdir()
+    (cut / "recipe.json").write_bytes((finished / "recipe.json").read_bytes())
+    (cut / "rows.jsonl").write_bytes(b"".join(whole[: len(whole) // 3]) + whole[-1][:20])
+    compare(replace(SMALL, out=cut))
+    rows = read_rows(cut)
+    assert len(by_key(rows)) == len(rows)
+    differing = {k for k, row in by_key(rows).items() if {**row, "image": ""} != {**by_key(read_rows(finished))[k], "image": ""}}
+    assert not differing
+    assert len(rows) == len(whole)
+
+
+def test_a_folder_with_another_recipe_is_refused(finished: Path) -> None:
+    before = (finished / "rows.jsonl").read_bytes()
+    with pytest.raises(ValueError, match="limit: 4 there, 3 now"):
+        compare(replace(SMALL, out=finished, limit=3))
+    assert (finished / "rows.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"task": "pop"}, "'pop' is no task; there are shapes_pope"),
+        ({"model": "tiny-lava"}, "'tiny-lava' is no model"),
+        ({"methods": ("L2",)}, "'L2' is no method; there are NoSteering"),
+        ({"recipe": "papr"}, "'papr' is no recipe; there are paper_pope_llava"),
+    ],
+)
+def test_unknown_names_are_refused_with_what_exists(change: dict, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        compare(replace(SMALL, out=tmp_path / "x", **change))
+
+
+def test_an_unreadable_image_is_skipped_by_id_and_counted(tmp_path: Path) -> None:
+    example = TASKS["shapes_pope"]().prompts("val")[0]
+    broken = replace(example, id="broken", prompt=replace(example.prompt, image=tmp_path / "no.png"))
+    with Results.open(tmp_path / "out", {}) as results:
+        assert readable([example, broken], results) == [example]
+        assert "no.png" in results.skipped["broken"]
+
+
+def rows_of(method: str, strength: float, accuracies: list[bool], valid: list[bool]) -> list[dict]:
+    return [
+        {"id": str(i), "subset": "s", "method": method, "strength": strength, "reads": None, "writes": 3, "seed": 0}
+        | {"target": "yes", "parsed": "yes" if right else "no", "valid": ok, "reply": "", "question": ""}
+        for i, (right, ok) in enumerate(zip(accuracies, valid, strict=True))
+    ]
+
+
+def test_the_choice_keeps_the_quality_budget_before_it_maximises() -> None:
+    task = TASKS["shapes_pope"]()
+    rows = rows_of("NoSteering", 0.0, [False] * 10, [True] * 10)
+    rows += rows_of("L2S", 1.0, [True] * 6 + [False] * 4, [True] * 9 + [False])  # 90% well-formed: within
+    rows += rows_of("L2S", 2.0, [True] * 10, [True] * 8 + [False] * 2)  # better, but 80% well-formed
+    best = winners(ranked(rows, task))["L2S"]
+    assert (best.strength, best.objective, best.valid) == (1.0, 0.6, 0.9)
+
+
+def test_of_equal_settings_the_weaker_is_chosen() -> None:
+    rows = [row for strength in (3.0, 0.5, 2.0) for row in rows_of("L2S", strength, [True] * 4, [True] * 4)]
+    assert winners(ranked(rows, TASKS["shapes_pope"]()))["L2S"].strength == 0.5
+
+
+def test_three_finalists_a_method() -> None:
+    choices = [Choice(method, s, None, 3, 0.0, 1.0) for s in (1.0, 2.0, 3.0, 4.0) for method in ("A", "B")]
+    assert [c.strength for c in finalists(choices) if c.method == "A"] == [1.0, 2.0, 3.0]
+
+
+def test_controls_are_left_out_where_answers_are_not_yes_and_no() -> None:
+    assert study.is_yes_no(TASKS["shapes_pope"]())
+    assert not study.is_yes_no(TASKS["shapes_safety"]())
