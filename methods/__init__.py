@@ -13,6 +13,7 @@ from methods.prompt_steering import PromptSteering
 from methods.steerer import Query, Steerer
 from methods.steering import steer
 from methods.training import CosineWeight
+from methods.vectors import read_vector, write_vector
 
 __all__ = [
     "STEERERS",
@@ -31,5 +32,7 @@ __all__ = [
     "Steerer",
     "capture_contrasts",
     "load_steerer",
+    "read_vector",
     "steer",
+    "write_vector",
 ]

@@ -1,13 +1,15 @@
 """Learning to Steer: predict each input's own vector from its prompt."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
 
-from interv import Add
+from interv import VLM, Add, Scope
 from methods.contrasts import Contrasts
+from methods.reference_networks import read_network, write_network
 from methods.steerer import Fitted, Query, Strength
 from methods.training import CosineWeight, Init, Schedule, Weights, initial_weights, train_network
 
@@ -77,10 +79,53 @@ class L2S(Fitted):
             activation=activation,
         )
 
+    @classmethod
+    def from_reference(
+        cls,
+        path: str | Path,
+        *,
+        reads: int,
+        writes: int,
+        vlm: VLM | None = None,
+        fingerprint: str = "",
+        activation: Activation = "tanh",
+        scope: Scope = "response",  # the published code runs its networks with "all"
+    ) -> "L2S":
+        """A network that the published code trained.
+
+        The file does not say which model and layers it is for. With `vlm` its width is compared here and other models
+        refuse the ops, as they do with a `fingerprint`; without both, any model of the right width takes them.
+
+        Raises ValueError where the file holds no such network, or one of another width than the model's.
+        """
+        weights = read_network(path)
+        width = weights.encoder_weight.shape[1]
+        if vlm is not None and width != vlm.d_model:
+            raise ValueError(
+                f"The network in {path} is made for a width of {width}; {vlm.name} has {vlm.d_model}. "
+                "Published ones have 4096 (LLaVA-1.5-7B) or 3584 (Qwen2-VL-7B)."
+            )
+        if vlm is not None and not max(reads, writes) < vlm.n_layers:
+            raise ValueError(f"reads={reads} and writes={writes} must be below {vlm.n_layers}, {vlm.name}'s blocks.")
+        fingerprint = vlm.fingerprint if vlm is not None else fingerprint
+        return cls(reads, writes, fingerprint, scope, *weights, activation)
+
+    def to_reference(self, path: str | Path) -> None:
+        """Write the network alone, as the published code reads it: layers, scope and model are not in the file."""
+        write_network(self._weights(), path)
+
     def predict(self, context: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch d_model"]:
-        """The predicted contrast vectors."""
-        weights = Weights(self.encoder_weight, self.encoder_bias, self.decoder_weight)
-        return weights.to(context.device)(context.float(), self.activation)
+        """The predicted contrast vectors. Raises ValueError for contexts of another width."""
+        width = self.encoder_weight.shape[1]
+        if context.shape[-1] != width:
+            raise ValueError(
+                f"The contexts have width {context.shape[-1]}; this L2S was trained on {width}. "
+                "Read them from the model that it was trained for."
+            )
+        return self._weights().to(context.device)(context.float(), self.activation)
+
+    def _weights(self) -> Weights:
+        return Weights(self.encoder_weight, self.encoder_bias, self.decoder_weight)
 
     def ops(self, query: Query, strength: Strength = 1.0) -> tuple[Add, ...]:
         return self.add(self.predict(query.context), strength)

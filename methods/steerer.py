@@ -60,7 +60,7 @@ class Fitted(ABC):
     Attributes:
         reads: the decoder block that the context is read from, L' in the paper.
         writes: the decoder block that is steered, L* in the paper.
-        fingerprint: of the model that the method was fitted on; others refuse its ops.
+        fingerprint: of the model that the method was fitted on; others refuse its ops. Empty where it is not known.
         scope: the tokens that are steered; change it with `dataclasses.replace(steerer, scope="all")`.
     """
 
@@ -81,7 +81,7 @@ class Fitted(ABC):
 
     def add(self, vector: Tensor, strength: Strength) -> tuple[Add, ...]:
         """The one op of a method that adds a vector at its steering layer."""
-        return (Add(Site(self.writes), vector, self.scope, strength, fingerprint=self.fingerprint),)
+        return (Add(Site(self.writes), vector, self.scope, strength, fingerprint=self.fingerprint or None),)
 
     def save(self, folder: str | Path) -> None:
         """Write `steerer.safetensors` with the tensors and `steerer.json` with all else."""
