@@ -83,7 +83,9 @@ def _capture_batch(
     vlm: VLM, batch: Sequence[Pooled], layers: tuple[int, ...], generated: tuple[int, int | None]
 ) -> ContrastBank:
     pairs, pools = zip(*batch, strict=True)
-    prompts = list(zip(*(pair.variants() for pair in pairs), strict=True))  # [variants][pairs]
+    first_of = _first_of(pairs)
+    kept = [number for number, first in enumerate(first_of) if number in first]
+    prompts = [[pair.variants()[number] for pair in pairs] for number in kept]  # [variants][pairs]
     encoded = [vlm.encode(variant) for variant in prompts]
     if "mean_generated" in pools:
         encoded[1:] = [_with_reply(vlm, tokens, pools, generated) for tokens in encoded[1:]]
@@ -96,7 +98,9 @@ def _capture_batch(
         pooled = [_pooled_whole(vlm, tokens, weight, sites) for tokens, weight in zip(encoded, weights, strict=True)]
     else:
         pooled = _pooled_behind(vlm, encoded, weights, shared, sites)
-    context, positive, negative, *agnostic = pooled
+    context, positive, negative, *agnostic = (
+        torch.stack([pooled[kept.index(number)][row] for row, number in enumerate(first)]) for first in first_of
+    )
     return ContrastBank(
         context,
         positive,
@@ -107,6 +111,18 @@ def _capture_batch(
         layers,
         vlm.fingerprint,
     )
+
+
+def _first_of(pairs: Sequence[ContrastPair]) -> list[list[int]]:
+    """[variants][pairs]: the first of the pair's prompts that is the very same object, so that none runs twice.
+
+    Only a variant that repeats in every pair is saved: the batch runs whole variants.
+    """
+    same = [
+        [next(i for i, p in enumerate(pair.variants()) if p is prompt) for prompt in pair.variants()] for pair in pairs
+    ]
+    columns = [list(column) for column in zip(*same, strict=True)]
+    return [column if number not in column else [number] * len(pairs) for number, column in enumerate(columns)]
 
 
 def _with_reply(vlm: VLM, encoded: Encoded, pools: Sequence[Pool], generated: tuple[int, int | None]) -> Encoded:
