@@ -96,7 +96,7 @@ def intervals(records: Sequence[Record], metric: str, *, caption: str = "", them
     axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for axis, name in zip(axes, names, strict=False):
         cells = {group(record): record for record in chosen if record["subset"] == name}
-        _plain(axis, theme, rules="x")
+        plain(axis, theme, rules="x")
         axis.set_title(words(name), loc="left", fontsize=9.5, color=theme.ink, weight="bold")
         for line, method in enumerate(methods):
             if group(method) in cells:
@@ -109,7 +109,7 @@ def intervals(records: Sequence[Record], metric: str, *, caption: str = "", them
     axes[0].set_ylim(len(methods) - 0.4, -0.6)
     axes[0].margins(x=0.1)
     axes[columns * (lines - 1)].set_xlabel(words(metric), loc="left", fontsize=9, color=theme.ink)
-    return _captioned(figure, caption, theme)
+    return captioned(figure, caption, theme)
 
 
 def _point(axis: Axes, line: int, record: Record, theme: Theme) -> None:
@@ -138,13 +138,13 @@ def strength_curves(
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     for axis, metric in zip(axes, metrics, strict=False):
         chosen = [record for record in records if record["metric"] == metric and record["subset"] == subset]
-        _plain(axis, theme, rules="y")
+        plain(axis, theme, rules="y")
         axis.set_title(words(metric), loc="left", fontsize=9.5, color=theme.ink, weight="bold")
         axis.set_xlabel("strength, in multiples of the contrast vector", fontsize=8, color=theme.muted)
         _curves(axis, chosen, theme)
     for axis in axes[len(metrics) :]:
         axis.set_visible(False)
-    return _captioned(figure, caption, theme)
+    return captioned(figure, caption, theme)
 
 
 def _curves(axis: Axes, chosen: Sequence[Record], theme: Theme) -> None:
@@ -190,7 +190,7 @@ def _name_ends(axis: Axes, ends: Sequence[tuple[float, str]], theme: Theme) -> N
         )
 
 
-def _plain(axis: Axes, theme: Theme, rules: Literal["x", "y"]) -> None:
+def plain(axis: Axes, theme: Theme, rules: Literal["x", "y"]) -> None:
     axis.set_facecolor("none")
     axis.spines[["top", "right", "left"]].set_visible(False)
     axis.spines["bottom"].set_color(theme.rule)
@@ -199,7 +199,7 @@ def _plain(axis: Axes, theme: Theme, rules: Literal["x", "y"]) -> None:
     axis.tick_params(colors=theme.muted, labelcolor=theme.ink, labelsize=8.5, length=0)
 
 
-def _captioned(figure: Figure, caption: str, theme: Theme) -> Figure:
+def captioned(figure: Figure, caption: str, theme: Theme) -> Figure:
     if caption:
         below = 0.24 / figure.get_figheight()
         figure.set_layout_engine("constrained", rect=(0, below, 1, 1 - below))

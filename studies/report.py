@@ -46,8 +46,9 @@ def write_report(
 
     `metric` leads the page: it makes the finding, the first table and the first figure (default: the table's first).
     `curves` are records over several strengths, drawn for each of `curve_metrics`, and `curve_note` says what they are
-    of. `extra_figures` are PNG files with captions, put after them. `shown` inputs are drawn with `seed` from the rows
-    of `split`. Raises FileNotFoundError for a folder without a table, ValueError for a metric that is not in it.
+    of. `extra_figures` are PNG files with captions, put after them; `<name>-dark.png` beside one is its dark version.
+    `shown` inputs are drawn with `seed` from the rows of `split`. Raises FileNotFoundError for a folder without a
+    table, ValueError for a metric that is not in it.
     """
     folder = Path(folder)
     if not (folder / "table.json").exists():
@@ -69,7 +70,7 @@ def write_report(
     drawn = _figures(
         folder, records, metric, curves, curve_metrics or [metric], curve_note, about, _about(curves, recipe)
     )
-    drawn += [{"light": _png(file), "dark": "", "caption": caption} for file, caption in extra_figures]
+    drawn += [_found(file) | {"caption": caption} for file, caption in extra_figures]
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     page = _template().render(
         title=title,
@@ -139,6 +140,12 @@ def _drawn(folder: Path, name: str, draw: Callable[[figures.Theme], Figure]) -> 
     light = figures.save(draw(figures.LIGHT), folder / "figures" / f"{name}.png")
     dark = figures.save(draw(figures.DARK), folder / "figures" / f"{name}-dark.png")
     return {"light": _png(light), "dark": _png(dark)}
+
+
+def _found(file: Path) -> dict[str, str]:
+    """A figure that is there already; its dark version lies beside it as `<name>-dark.png`, if there is one."""
+    dark = file.with_name(f"{file.stem}-dark.png")
+    return {"light": _png(file), "dark": _png(dark) if dark.exists() else ""}
 
 
 def _png(file: Path) -> str:
