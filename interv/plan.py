@@ -52,7 +52,8 @@ class Plan:
                 hidden.copy_(op(hidden, where))  # a new tensor would reach the module alone
             else:
                 hidden = op(hidden, where)
-            self.touched.add(index)
+            if index not in self.touched and (where is None or where.any()):
+                self.touched.add(index)
         return hidden
 
     def check_touched(self) -> None:

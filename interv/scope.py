@@ -69,7 +69,7 @@ class Step:
         return cls(yes, no, yes, no, frozenset({"prompt", "last_prompt"}))
 
 
-def last_position(mask: Int[Tensor, "batch seq"]) -> Int[Tensor, " batch"]:
+def last_position(mask: Int[Tensor, "batch seq"] | Bool[Tensor, "batch seq"]) -> Int[Tensor, " batch"]:
     """The index of the last token that is not padding."""
     positions = torch.arange(mask.shape[1], device=mask.device)
     return torch.where(mask.bool(), positions, -1).amax(dim=1)

@@ -225,8 +225,10 @@ class VLM:
         return Prefill(encoded, cache, {}), plan
 
     def _forward(self, plan: Plan, step: Step, inputs: dict[str, Any]) -> Any:
+        # The output head is given the last position alone, unless an op is to see the others there.
+        kept = 0 if any(op.site.path == "lm_head" for op in plan.ops) else 1
         visits = plan.visits(lambda count: step)
-        return run(self._envoy, visits, {**inputs, "use_cache": True, "logits_to_keep": 1, "return_dict": True})
+        return run(self._envoy, visits, {**inputs, "use_cache": True, "logits_to_keep": kept, "return_dict": True})
 
     def _replies(self, output: Any, plan: Plan, prompt_length: int, options: dict[str, Any]) -> Replies:
         config = self.model.generation_config
