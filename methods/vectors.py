@@ -1,7 +1,7 @@
 """One vector in one file, to share: a GGUF control vector, or a safetensors file with its card in the header.
 
-GGUF is what llama.cpp (`--control-vector`) and repeng read: float32 tensors `direction.<block>`, each added to the output
-of that decoder block, counted from 0, at every token. Block 0 has no place there: llama.cpp's loop starts at 1.
+GGUF is what llama.cpp (`--control-vector`) and repeng read: float32 tensors `direction.<block>`. Each is added to the
+output of that decoder block, counted from 0, at every token. Block 0 has no place there: the loop starts at 1.
 """
 
 import json

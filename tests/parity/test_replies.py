@@ -7,6 +7,7 @@ import pytest
 from interv import Add, Site
 from methods import P2S, MeanSteering, NoSteering, capture_contrasts, steer
 from methods.l2s import L2S
+from studies.recipes import CODE_POPE_LLAVA
 from tests.parity.conftest import LAYER
 
 MARGIN = 1e-4
@@ -97,3 +98,13 @@ def test_contrasts_of_the_first_items_do_not_depend_on_the_batch(tiny, recipe, p
     rows = pairs["test"][:5]
     alone = capture_contrasts(tiny, rows, **recipe.capturing(rows), batch_size=1, progress=False).at(LAYER, LAYER)
     assert float((alone.vectors - captured["test"].vectors[:5]).abs().max()) < 1e-5
+
+
+def test_the_published_evaluation_on_pope_depends_on_its_seed(tiny, prompts):
+    """It samples its replies, one random stream for the whole file; greedy replies come once and for all."""
+    sampled = replace(CODE_POPE_LLAVA, max_new_tokens=4)
+    assert sampled.decoding() == {"max_new_tokens": 4, "do_sample": True, "seed": 0}
+    first, again, other = (
+        tiny.generate(prompts, **(sampled.decoding() | {"seed": seed})).token_ids for seed in (0, 0, 1)
+    )
+    assert first == again != other
