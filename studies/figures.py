@@ -3,6 +3,7 @@
 Each function gives a matplotlib Figure made without pyplot, so nothing is shown, shared or left open. `save` writes it.
 """
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ COLORS = {
     "ConstantDirection": "#5a9e8a",
 }
 MARKERS = {"NoSteering": "|", "P2S": "D", "LogitThreshold": "s", "ConstantDirection": "s"}
+CAPTION_LETTERS = 17  # of a caption that fit into an inch
 ORACLES = ("P2S",)
 CONTROLS = ("LogitThreshold", "ConstantDirection")
 
@@ -201,9 +203,11 @@ def plain(axis: Axes, theme: Theme, rules: Literal["x", "y"]) -> None:
 
 def captioned(figure: Figure, caption: str, theme: Theme) -> Figure:
     if caption:
-        below = 0.24 / figure.get_figheight()
+        wide, high = figure.get_size_inches()
+        lines = textwrap.wrap(caption, int(wide * CAPTION_LETTERS))
+        below = (0.12 + 0.12 * len(lines)) / high
         figure.set_layout_engine("constrained", rect=(0, below, 1, 1 - below))
-        figure.text(0.012, 0.06 / figure.get_figheight(), caption, fontsize=7.5, color=theme.muted, va="bottom")
+        figure.text(0.012, 0.06 / high, "\n".join(lines), fontsize=7.5, color=theme.muted, va="bottom")
     return figure
 
 
