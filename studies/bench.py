@@ -15,7 +15,7 @@ from studies.metrics import Row
 from studies.recipes import RECIPES, Recipe
 from studies.results import Results, read_rows
 from studies.run import Setting, answer, readable
-from studies.tasks import TASKS, Example, Split, Task
+from studies.tasks import BENCHMARKS, TASKS, Example, Split, Task
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Common:
 
     task: str = "shapes_pope"  # one of studies/tasks
     model: str = "tiny-llava"  # an embedded model, a local folder, or a hub id
+    data: Path | None = None  # folder of a real benchmark; without one it comes from the hub
     recipe: str | None = None  # a named recipe of studies/recipes.py; the task's own by default
     strength: tuple[float, ...] = ()  # try these strengths alone
     out: Path | None = None  # the result folder; results/<study>/<task>-<model> by default
@@ -52,6 +53,8 @@ class Bench:
     def examples(self, split: Split) -> list[Example]:
         """The readable examples of a split, thinned to the limit; the others are noted in the results."""
         if ("examples", split) not in self._made:
+            for flaw in getattr(self.task, "flaws", ()):
+                self.results.skip(flaw.id, flaw.reason)
             chosen = thinned(self.task.prompts(split), self.common.limit)
             self._made["examples", split] = readable(chosen, self.results)
         return self._made["examples", split]
@@ -62,12 +65,16 @@ class Bench:
             self._made["contrasts", split] = self._captured(split)
         return self._made["contrasts", split]
 
-    def fit(self, name: str, reads: int, writes: int, seed: int) -> Setting:
-        """A method fitted at these layers, without a strength as yet."""
+    @property
+    def fits(self) -> Fits:
         if "fits" not in self._made:
             self._made["fits"] = Fits(self.task, self.recipe, self.contrasts("train"), self.contrasts("val"))
+        return self._made["fits"]
+
+    def fit(self, name: str, reads: int, writes: int, seed: int) -> Setting:
+        """A method fitted at these layers, without a strength as yet."""
         seed = seed if name in SEEDED else self.common.seed
-        return Setting(self._made["fits"].at(name, reads, writes, seed), 0.0, seed)
+        return Setting(self.fits.at(name, reads, writes, seed), 0.0, seed)
 
     def setting(self, choice: Choice, seed: int) -> Setting:
         """A choice made runnable; layers that do not matter to its method are the grid's first."""
@@ -116,18 +123,31 @@ class Bench:
 
 
 def prepare(common: Common) -> tuple[VLM, Task, Recipe]:
-    """The model, the task and the recipe of a study. Raises ValueError for names that do not exist."""
-    task = known(common.task, TASKS, "task")()
+    """The model, the task and the recipe of a study. Raises ValueError for names and data that do not exist."""
+    known(common.task, {**TASKS, **BENCHMARKS}, "task")
+    named = None if common.recipe is None else known(common.recipe, RECIPES, "recipe")
     if common.threads is not None:
         torch.set_num_threads(common.threads)
     vlm = VLM.load(common.model, device=common.device)
-    if common.recipe is None:
-        own = next(recipe for recipe in RECIPES.values() if recipe.task == task.name)
-        return vlm, task, replace(own, model=common.model)
-    recipe = known(common.recipe, RECIPES, "recipe")
-    if recipe.task == task.name:
-        return vlm, task, replace(recipe, model=common.model)
-    return vlm, task, recipe.embedded(task.name, common.model, vlm.d_model)
+    recipe = recipe_of(common.task, common.model, vlm, named)
+    if common.task in BENCHMARKS:
+        return vlm, BENCHMARKS[common.task](common.data, recipe), recipe
+    if common.data is not None:
+        raise ValueError(f"{common.task} makes its own images; --data is for {', '.join(BENCHMARKS)}.")
+    return vlm, TASKS[common.task](), recipe
+
+
+def recipe_of(task: str, model: str, vlm: VLM, named: Recipe | None) -> Recipe:
+    """The named recipe, or the task's for the model's family; one made for a deeper model leaves its layers open."""
+    if named is not None and named.task != task:
+        return named.embedded(task, model, vlm.d_model)
+    own = [recipe for recipe in RECIPES.values() if recipe.task == task]
+    family = vlm.model.config.model_type.split("_")[0]
+    recipe = named or next((recipe for recipe in own if family in recipe.model.lower()), own[0])
+    if max(recipe.reads or 0, recipe.writes or 0) >= vlm.n_layers:
+        rate = recipe.learning_rate and recipe.learning_rate * 4096 / vlm.d_model
+        recipe = replace(recipe, reads=None, writes=None, strength=None, learning_rate=rate)
+    return replace(recipe, model=model)
 
 
 def open_results(
@@ -135,6 +155,7 @@ def open_results(
 ) -> Results:
     """The study's folder, with all that decides its rows as its recipe."""
     settings = {"recipe": recipe.card(), "grid": asdict(grid), "model": common.model, "limit": common.limit, **more}
+    settings |= {} if common.data is None else {"data": str(common.data)}
     return Results.open(common.folder(study), settings, seeds=list(seeds), fingerprint=vlm.fingerprint)
 
 

@@ -1,12 +1,14 @@
 """Every method fitted from a task's contrasts, by its recipe."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from methods import L2S, STEERERS, ContrastBank, NormRnd, PromptSteering
+from methods import L2S, STEERERS, ContrastBank, Contrasts, NormRnd, PromptSteering
 from methods.steerer import Fitted
 from studies.controls import ConstantDirection
 from studies.recipes import Recipe
 from studies.tasks.task import Task
+from studies.together import fit_together
 
 _ALL: tuple[type[Fitted], ...] = (*STEERERS, ConstantDirection)
 STEERING = {method.__name__: method for method in _ALL}
@@ -30,10 +32,21 @@ class Fits:
             self.made[key] = replace(self._fit(name, reads, writes, seed), scope=self.recipe.scope)
         return self.made[key]
 
+    def fill(self, layers: Iterable[tuple[int, int]], seed: int) -> None:
+        """Train L2S at all these (reads, writes) side by side, where its recipe lets it."""
+        missing = [(reads, writes) for reads, writes in layers if ("L2S", reads, writes, seed) not in self.made]
+        if self.recipe.checkpoint == "best_validation" or not missing:
+            return
+        trains = [self._contrasts(reads, writes) for reads, writes in missing]
+        fitted = fit_together(trains, [seed] * len(trains), **self.recipe.fit())
+        for (reads, writes), steerer in zip(missing, fitted, strict=True):
+            self.made["L2S", reads, writes, seed] = replace(steerer, scope=self.recipe.scope)
+
+    def _contrasts(self, reads: int, writes: int) -> Contrasts:
+        return self.train.at(reads, writes).equalised(self.recipe.equalise)
+
     def _fit(self, name: str, reads: int, writes: int, seed: int) -> Fitted:
-        train = self.train.at(reads, writes)
-        if self.recipe.equalise:
-            train = train.equalised(self.recipe.equalise)
+        train = self._contrasts(reads, writes)
         if name == "L2S":
             return L2S.fit(train, **self.recipe.fit(self.validation.at(reads, writes)) | {"seed": seed})
         if name == "NormRnd":
