@@ -60,11 +60,16 @@ def ranked(rows: Sequence[Row], task: Task) -> list[Choice]:
         values = {r["metric"]: r["value"] for r in estimate(own, metrics, resamples=1) if r["subset"] == "all"}
         named = dict(zip(GROUP, setting, strict=True))
         choices.append(Choice(**named, objective=values[task.objective], valid=values["valid"]))
-    unsteered = next((choice.valid for choice in choices if choice.method == "NoSteering"), 1.0)
-    floor = (1 - BUDGET) * unsteered
+    least = floor(choices)
     return sorted(
-        choices, key=lambda c: (c.valid < floor, -c.objective, c.strength or 0.0, c.writes or 0, c.reads or 0)
+        choices, key=lambda c: (c.valid < least, -c.objective, c.strength or 0.0, c.writes or 0, c.reads or 0)
     )
+
+
+def floor(choices: Sequence[Choice], budget: float = BUDGET) -> float:
+    """The least share of well-formed replies that keeps within the budget."""
+    unsteered = next((choice.valid for choice in choices if choice.method == "NoSteering"), 1.0)
+    return (1 - budget) * unsteered
 
 
 def finalists(choices: Sequence[Choice]) -> list[Choice]:

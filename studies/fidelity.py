@@ -1,0 +1,45 @@
+"""How near a method's vectors come to the oracle's: cosine and squared error, without decoding a reply."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from methods import Contrasts, Query
+from methods.steerer import Fitted
+from studies.bootstrap import interval, resampled_sums
+from studies.metrics import Record
+
+
+def agreement(steerer: Fitted, contrasts: Contrasts) -> dict[str, Float[np.ndarray, " pairs"]]:
+    """ "cosine" and "mse" of what the method adds at strength 1 against each pair's own vector.
+
+    The mean square is over the vector's numbers, as in the training loss; the paper's Fig. 12 draws both. The cosine of
+    a vector of length zero is 0.
+    """
+    predicted, oracle = added(steerer, contrasts), contrasts.vectors.float()
+    cosine = torch.nn.functional.cosine_similarity(predicted, oracle, dim=1)
+    return {"cosine": cosine.numpy(), "mse": (predicted - oracle).square().mean(dim=1).numpy()}
+
+
+def added(steerer: Fitted, contrasts: Contrasts) -> Float[Tensor, "pairs d_model"]:
+    """The vector that the method adds to each pair's input at strength 1; zeros where it adds none."""
+    ops = steerer.ops(Query(contrasts.context.float(), contrasts.vectors.float()), 1.0)
+    total = torch.zeros_like(contrasts.vectors.float())
+    return sum((op.vector.float().expand_as(total) for op in ops), total)
+
+
+def averaged(values: Float[np.ndarray, " examples"] | Sequence[np.ndarray], *, resamples: int = 2000) -> Record:
+    """The mean over examples with its 95% bootstrap interval: value, low, high, n, seeds.
+
+    Several seeds are several rows of values, one a seed, on the same examples. Examples and seeds are then both drawn
+    anew in each resample, so that the interval covers another training run as well as other inputs.
+    """
+    table = np.atleast_2d(np.asarray(values, dtype=np.float64))
+    seeds, examples = table.shape
+    sums = resampled_sums(table.T, np.arange(examples), resamples, 0) / examples
+    drawn = np.random.default_rng(1).integers(0, seeds, (resamples, seeds))
+    low, high = interval(np.take_along_axis(sums, drawn, axis=1).mean(axis=1))
+    return {"value": float(table.mean()), "low": low, "high": high, "n": examples, "seeds": seeds}

@@ -1,0 +1,191 @@
+"""Which layer steers best, and from which is the context read best?
+
+    python studies/layer_sweep.py --task shapes_pope --model tiny-llava
+
+L2S is tried at every pair of a steered block L* and a context block L', methods that read no context at every L*, all
+by one rule: of the strengths that keep the share of well-formed replies within the budget, the one with the best
+objective. Contrasts of all blocks are captured in one pass. The first validation examples of each subset make the maps
+and choose each method's layers; the table is measured on the other validation examples, so that it does not profit from
+the choice. No test example is looked at. How near the predicted vectors come to the oracle's is measured on the
+contrasts of all validation examples, and needs no reply.
+
+On a large model give the blocks to try: `--writes 0 5 10 15 20 25 30 --reads 10 20 30`.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import tyro
+
+from studies.bench import Bench, Common, known, open_results, prepare
+from studies.choosing import Choice, Grid, floor, ranked, winners
+from studies.compare import candidates
+from studies.fidelity import agreement, averaged
+from studies.fitting import STEERING
+from studies.heatmaps import both, heat_maps, over_layers
+from studies.metrics import Metric, Record, Row, difference, estimate, group
+from studies.validation import about, apart, finish, judged_rows, rows_of
+
+STRENGTHS = (0.1, 0.3, 1.0, 2.0)  # few, since each is tried at each pair of layers; strength_sweep.py tries many
+READING = ("L2S",)  # the methods that read a context
+
+
+@dataclass(frozen=True)
+class Arguments(Common):
+    """Sweep the steered layer and the context's layer."""
+
+    methods: tuple[str, ...] = ("MeanSteering", "L2S", "P2S")  # which methods; the unsteered model is always there
+    writes: tuple[int, ...] = ()  # steered blocks L* to try; all by default
+    reads: tuple[int, ...] = ()  # context blocks L' to try; all by default
+    screen: int = 40  # validation examples of each subset that make the maps and choose
+    shown: int = 8  # examples of each subset whose image and replies go into the report
+
+
+def layer_sweep(arguments: Arguments) -> list[Record]:
+    """Run the study, or what is left of it, and write its folder; gives the records of the table.
+
+    `cells.json` holds every pair of layers at its best strength, `fidelity.json` the cosines and squared errors.
+    Raises ValueError for an unknown method or block, and for a folder that holds another recipe's results.
+    """
+    for name in arguments.methods:
+        known(name, STEERING, "method")
+    vlm, task, recipe = prepare(arguments)
+    blocks = range(vlm.n_layers)
+    if outside := sorted({*arguments.writes, *arguments.reads} - {*blocks}):
+        raise ValueError(f"{vlm.name} has no block {outside[0]}: its {vlm.n_layers} blocks count from 0.")
+    strengths = arguments.strength or ((recipe.strength,) if recipe.strength else STRENGTHS)
+    grid = Grid(tuple(sorted(arguments.writes or blocks)), tuple(sorted(arguments.reads or blocks)), strengths)
+    names = tuple(dict.fromkeys(("NoSteering", *arguments.methods)))
+    more = {"methods": names, "screen": arguments.screen, "shown": arguments.shown}
+    with open_results(arguments, "layer_sweep", vlm, recipe, grid, [arguments.seed], **more) as results:
+        bench = Bench(vlm, task, recipe, grid, arguments, results)
+        if "L2S" in names:
+            bench.fits.fill(product(grid.reads, grid.writes), arguments.seed)
+        part, rest = apart(bench.examples("val"), arguments.screen)
+        bench.answer("val", part, [setting for name in names for setting in candidates(bench, name)])
+        screened = rows_of(bench.rows("val"), part)
+        choices = ranked(screened, task)
+        best = winners(choices)
+        cells = measured(screened, per_layers(choices), floor(choices), task.metrics, task.objective)
+        fidelity = compared(bench, names)
+        results.write("choices.json", [vars(choice) for choice in best.values()])
+        results.write("cells.json", cells)
+        results.write("fidelity.json", fidelity)
+        rows = judged_rows(bench, rest, list(best.values()), arguments.shown)
+        title = f"Which layer steers best? {task.name} on {vlm.name}"
+        return finish(bench, rows, title, draw(bench, cells, fidelity, best, len(part)))
+
+
+def per_layers(choices: Sequence[Choice]) -> list[Choice]:
+    """The first, so the best, strength of each method at each of its pairs of layers."""
+    first: dict[tuple, Choice] = {}
+    for choice in choices:
+        first.setdefault((choice.method, choice.reads, choice.writes), choice)
+    return list(first.values())
+
+
+def measured(
+    rows: Sequence[Row], cells: Sequence[Choice], least: float, metrics: Sequence[Metric], objective: str
+) -> list[Record]:
+    """Each cell with 95% intervals, whether it keeps the budget, and whether it is within reach of its method's best.
+
+    Within reach: the paired 95% interval of its difference to the best cell of its method holds 0.
+    """
+    wanted = [metric for metric in metrics if metric.name in (objective, "valid")]
+    by_setting: dict[tuple, list[Row]] = {}
+    for row in rows:
+        by_setting.setdefault(group(row), []).append(row)
+    own = {cell: by_setting[cell.method, cell.strength, cell.reads, cell.writes] for cell in cells}
+    best = winners(cells)
+    records = []
+    for cell, these in own.items():
+        named = {name: getattr(cell, name) for name in ("method", "strength", "reads", "writes")}
+        paired = difference(these, own[best[cell.method]], [m for m in wanted if m.name == objective])[0]
+        marks = {"kept": cell.valid >= least, "reach": paired["low"] <= 0 <= paired["high"]}
+        records += [named | record | marks for record in estimate(these, wanted) if record["subset"] == "all"]
+    return records
+
+
+def compared(bench: Bench, names: Sequence[str]) -> list[Record]:
+    """Cosine and squared error of each method's vectors against the oracle's, at all layers, on validation contrasts.
+
+    MeanSteering is always there, as the reference line of the paper's Fig. 12.
+    """
+    records = []
+    for name in dict.fromkeys(("MeanSteering", *names)):
+        if name in ("NoSteering", "PromptSteering", "P2S"):
+            continue
+        reads = bench.grid.reads if name in READING else bench.grid.reads[:1]
+        for read, write in product(reads, bench.grid.writes):
+            steerer = bench.fit(name, read, write, bench.common.seed).steerer
+            named = {"method": name, "strength": 1.0, "reads": read if name in READING else None, "writes": write}
+            for metric, values in agreement(steerer, bench.contrasts("val").at(read, write)).items():
+                records.append(named | {"subset": "all", "metric": metric} | averaged(values))
+    return records
+
+
+def draw(
+    bench: Bench, cells: Sequence[Record], fidelity: Sequence[Record], best: dict[str, Choice], screened: int
+) -> list[tuple]:
+    """The figures with what is to be said below each."""
+    folder, objective = bench.results.folder, bench.task.objective
+    of_objective = [record for record in cells if record["metric"] == objective]
+    pairs = len(bench.contrasts("val"))
+    note, note_contrasts = about(bench, screened), about(bench, pairs)
+    figures = []
+    for name in (name for name in best if name in READING):
+        panels = [
+            (f"{name}: {objective}", [record for record in of_objective if record["method"] == name]),
+            (f"{name}: cosine to oracle", [r for r in fidelity if (r["method"], r["metric"]) == (name, "cosine")]),
+        ]
+        half = np.mean([(record["high"] - record["low"]) / 2 for record in panels[0][1]])
+        caption = f"{note}; 95% intervals ±{half:.2f} on average; cosine: n = {pairs:,}"
+        file = both(folder, f"layers-{name}", lambda theme, p=panels, c=caption: heat_maps(p, caption=c, theme=theme))
+        text = (
+            f"{name} at every pair of layers, each at the best of its strengths within the budget. Framed: the best "
+            "pair. Bold: pairs whose paired 95% interval against it holds 0. Struck out: no strength keeps the budget."
+        )
+        figures.append((file, f"{text} {caption}."))
+        steered = best[name].writes
+        over_reads = [r for r in fidelity if r["writes"] == steered and r["method"] in (name, "MeanSteering")]
+        axis, caption = f"context read at block L', steered at block {steered}", note_contrasts
+        file = both(
+            folder,
+            f"context-{name}",
+            lambda theme, r=over_reads, a=axis, c=caption: over_layers(
+                r, "reads", ("cosine", "mse"), title=a, caption=c, theme=theme
+            ),
+        )
+        figures.append((file, f"Predicted against oracle vectors over the context's layer. {caption}."))
+    lines = along(of_objective, "writes")
+    file = both(
+        folder,
+        "steered",
+        lambda theme: over_layers(
+            lines, "writes", (objective,), title="steered at block L*", caption=note, theme=theme
+        ),
+    )
+    text = f"{objective.capitalize()} over the steered layer, at each layer's best strength and context within the"
+    return [(file, f"{text} budget, with 95% bands. {note}."), *figures]
+
+
+def along(cells: Sequence[Record], layer: str) -> list[Record]:
+    """Each method's best cell at each value of one layer; cells that keep the budget come before others."""
+    first: dict[tuple, Record] = {}
+    for record in sorted(cells, key=lambda record: (not record["kept"], -record["value"])):
+        first.setdefault((record["method"], record[layer]), record)
+    return list(first.values())
+
+
+def main() -> None:
+    try:
+        layer_sweep(tyro.cli(Arguments, description=__doc__))
+    except (ValueError, RuntimeError) as error:
+        sys.exit(f"layer_sweep: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""What the studies on validation data share: two parts of the examples, the caption of a figure, and the ending."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import rich
+
+from studies.bench import Bench
+from studies.choosing import Choice, thinned
+from studies.metrics import Record, Row, table
+from studies.report import write_report
+from studies.results import write_json
+from studies.tasks.task import Example
+
+
+def apart(examples: Sequence[Example], first: int) -> tuple[list[Example], list[Example]]:
+    """The first examples of each subset to choose on, at most half of it, and the others to judge on.
+
+    Raises ValueError where a subset has one example, which cannot be parted.
+    """
+    sizes: dict[str, int] = {}
+    for example in examples:
+        sizes[example.subset] = sizes.get(example.subset, 0) + 1
+    if alone := [name for name, size in sizes.items() if size < 2]:
+        raise ValueError(f"The subset {alone[0]} has one example; a study needs one to choose on and one to judge on.")
+    chosen: list[Example] = []
+    judged: list[Example] = []
+    seen = dict.fromkeys(sizes, 0)
+    for example in examples:
+        seen[example.subset] += 1
+        part = chosen if seen[example.subset] <= min(first, sizes[example.subset] // 2) else judged
+        part.append(example)
+    return chosen, judged
+
+
+def rows_of(rows: Sequence[Row], examples: Sequence[Example]) -> list[Row]:
+    """The rows of these examples."""
+    wanted = {example.id for example in examples}
+    return [row for row in rows if row["id"] in wanted]
+
+
+def judged_rows(bench: Bench, examples: Sequence[Example], choices: Sequence[Choice], shown: int) -> list[Row]:
+    """Answer the validation examples in these settings; gives their rows. `shown` images a subset go to the report."""
+    settings = [bench.setting(choice, bench.common.seed) for choice in choices]
+    bench.answer("val", examples, settings, pictured=thinned(examples, shown))
+    rows = rows_of(bench.rows("val"), examples)
+    return [row for row in rows if any(choice.matches(row) for choice in choices)]
+
+
+def about(bench: Bench, n: int, seeds: int = 1) -> str:
+    """What a figure needs that is shown without its page: split, sample size, seeds, model and commit."""
+    recipe = json.loads((bench.results.folder / "recipe.json").read_text(encoding="utf-8"))
+    parts = [f"{bench.task.name}, validation, n = {n:,}", f"{seeds} seeds" if seeds > 1 else "1 seed", bench.vlm.name]
+    return "; ".join(parts + ([f"commit {recipe['commit'][:10]}"] if recipe.get("commit") else []))
+
+
+def finish(
+    bench: Bench, rows: Sequence[Row], title: str, pictures: Sequence[tuple[Path, str]], *, baseline: str = "NoSteering"
+) -> list[Record]:
+    """Write table and page of these rows, and say where they lie; gives the table's records."""
+    folder, task = bench.results.folder, bench.task
+    records = table(rows, task.metrics, baseline, skipped=len(bench.results.skipped))
+    write_json(folder / "table.json", records)
+    page = write_report(folder, title, metric=task.objective, split="val", extra_figures=pictures)
+    rich.print((folder / "table.md").read_text(encoding="utf-8"))
+    rich.print(f"Table, figures and page are in {page}")
+    return records
