@@ -38,11 +38,11 @@ class Plan:
         return {location: partial(self._visit, indices, step_at) for location, indices in groups.items()}
 
     def _visit(self, indices: list[int], step_at: Callable[[int], Step], hidden: Tensor, count: int) -> Tensor:
-        step = step_at(count)
         for index in indices:
             op = self.ops[index]
-            where = None
-            if self.layout.sees_tokens(op.site):
+            step = where = None
+            if self.layout.sees_tokens(op.site):  # images may also be seen before the model as a whole is called
+                step = step_at(count)
                 if not step.holds(op.scope):
                     continue
                 where = _fit(step.where(op.scope), hidden, op)
@@ -77,9 +77,9 @@ def _fit(where: Tensor, hidden: Tensor, op: Op) -> Tensor:
     return where[:, -hidden.shape[1] :].repeat_interleave(len(hidden) // len(where), dim=0)
 
 
-def read(op: Capture, hidden: Tensor, where: Tensor | None, step: Step) -> Tensor | list[Tensor]:
+def read(op: Capture, hidden: Tensor, where: Tensor | None, step: Step | None) -> Tensor | list[Tensor]:
     """What a capture takes from one hidden state: always a copy, never a view of it."""
-    if where is None:
+    if where is None or step is None:
         return hidden.clone()
     rows = torch.arange(len(hidden), device=hidden.device)
     if op.tokens == "last_prompt":
