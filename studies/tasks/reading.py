@@ -1,0 +1,116 @@
+"""Files of real benchmarks: what can be read is kept, what cannot is named by its id with a reason."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+from interv.prompt import Picture
+
+# Processors take a side this short for colour channels; and Qwen2-VL refuses the aspect ratio.
+SMALLEST_SIDE = 4  # pixels
+LARGEST_RATIO = 200  # longer over shorter side; Source: transformers, smart_resize of Qwen2-VL
+
+
+@dataclass(frozen=True)
+class Flaw:
+    """An item that cannot be used. `id` is its own id where it has one, else its place: "coco_pope.json:17"."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Read:
+    """What was read, as (place, row), and what could not be."""
+
+    rows: tuple[tuple[str, dict[str, Any]], ...]
+    flaws: tuple[Flaw, ...] = ()
+
+
+def read_rows(file: Path) -> Read:
+    """The objects of a JSON array or of JSON lines. A file that is neither is one flaw, a bad line another."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        return Read((), (Flaw(file.name, f"cannot be read as text ({error})"),))
+    if text.lstrip().startswith("["):
+        try:
+            values = list(enumerate(json.loads(text)))
+        except ValueError as error:
+            return Read((), (Flaw(file.name, f"is no JSON ({error}); fetch the file again"),))
+        return _objects(file, values)
+    values, flaws = [], []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            values.append((number, json.loads(line)))
+        except ValueError as error:
+            flaws.append(Flaw(f"{file.name}:{number}", f"is no JSON ({error})"))
+    read = _objects(file, values)
+    return Read(read.rows, (*flaws, *read.flaws))
+
+
+def read_table(file: Path) -> Read:
+    """The objects of a JSON object of objects, each with its own key as its place."""
+    try:
+        value = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:  # a UnicodeDecodeError is a ValueError
+        return Read((), (Flaw(file.name, f"is no JSON ({error}); fetch the file again"),))
+    if not isinstance(value, dict):
+        return Read((), (Flaw(file.name, f"holds a {type(value).__name__}, not an object of items by their ids"),))
+    read = _objects(file, value.items())
+    return Read(tuple((place.rpartition(":")[2], row) for place, row in read.rows), read.flaws)
+
+
+def _objects(file: Path, values: Iterable[tuple[Any, Any]]) -> Read:
+    rows, flaws = [], []
+    for name, value in values:
+        place = f"{file.name}:{name}"
+        if isinstance(value, dict):
+            rows.append((place, value))
+        else:
+            flaws.append(Flaw(place, f"holds a {type(value).__name__}, not an object with fields"))
+    return Read(tuple(rows), tuple(flaws))
+
+
+def first_field(row: dict[str, Any], *names: str) -> Any:
+    """The value of the first of these fields that is there and not empty, or None."""
+    return next((row[name] for name in names if row.get(name) not in (None, "")), None)
+
+
+def image_folders(data: Path) -> Iterator[Path]:
+    """Where the images of a folder may lie."""
+    for name in ("", "images", "val2014", "images/val2014", "coco/val2014", "train2014", "val2017"):
+        if (data / name).is_dir():
+            yield data / name
+
+
+def find_image(folders: Iterable[Path], name: str) -> Path | None:
+    """The file of this name in the first folder that has it; a name's own folders do not count."""
+    return next((folder / Path(name).name for folder in folders if (folder / Path(name).name).is_file()), None)
+
+
+def image_flaw(picture: Picture) -> str:
+    """Why the image cannot be asked about, or "". Reads the header alone; broken pixels show when they are decoded.
+
+    Any mode is fine, CMYK too: a prompt converts it to RGB.
+    """
+    try:
+        image = picture if isinstance(picture, Image.Image) else Image.open(picture)
+        width, height = image.size
+        if picture is not image:
+            image.close()
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
+        return f"cannot be opened as an image ({error})"
+    if min(width, height) < SMALLEST_SIDE:
+        return f"has {width} x {height} pixels; a side of less than {SMALLEST_SIDE} shows nothing"
+    if max(width, height) > LARGEST_RATIO * min(width, height):
+        return f"has {width} x {height} pixels, a ratio of more than {LARGEST_RATIO}"
+    if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:
+        return f"has {width} x {height} pixels, more than the {Image.MAX_IMAGE_PIXELS:,} that Pillow holds safe"
+    return ""

@@ -1,0 +1,249 @@
+"""POPE: its layouts, its parsers, its metrics, its splits, and what is wrong in its files."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.metrics import accuracy_score, precision_recall_fscore_support
+
+from studies.compare import Arguments, compare
+from studies.recipes import CODE_POPE_LLAVA, PAPER_POPE_LLAVA
+from studies.tasks.pope import Pope, parse_first_characters, parse_first_word, parse_official
+from studies.tasks.pope_files import SHIPPED, load_questions
+from studies.tasks.task import Task
+from tests.studies.benchmark_files import picture, reply_row, save_pictures, write_json, write_lines
+
+WORDS = ("cup", "dog", "bus", "tie", "kite")
+
+
+def official(count: int = 20) -> list[dict]:
+    """Six questions an image, in POPE's fields."""
+    return [
+        {"question_id": n + 1, "image": f"COCO_val2014_{n // 6:012d}.jpg", "label": "yes" if n % 2 == 0 else "no"}
+        | {"text": f"Is there a {WORDS[n % 5]} in the image?"}
+        for n in range(count * 6)
+    ]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rows = official()
+    save_pictures(tmp_path / "val2014", dict.fromkeys(row["image"] for row in rows))
+    for subset in ("random", "popular", "adversarial"):
+        write_lines(tmp_path / f"coco_pope_{subset}.json", rows)
+    return tmp_path
+
+
+def by_subset(questions: list) -> dict[str, int]:
+    return {name: sum(q.subset == name for q in questions) for name in ("random", "popular", "adversarial")}
+
+
+def test_official_files_are_read_whole(folder: Path) -> None:
+    questions, flaws = load_questions(folder)
+    assert by_subset(questions) == {"random": 120, "popular": 120, "adversarial": 120}
+    assert not flaws
+    assert questions[0].text.startswith("Is there a")
+
+
+def test_the_real_question_file_is_whole_and_asks_any_folder_of_its_images(tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in SHIPPED.read_text().splitlines()]
+    names = list(dict.fromkeys(row["image"] for row in rows))
+    assert (len(rows), len(names), sum(row["label"] == "yes" for row in rows)) == (3000, 500, 1500)
+    small = picture(0, (8, 8))
+    for name in names[:40]:
+        small.save(tmp_path / name)
+    questions, flaws = load_questions(tmp_path)
+    assert (len(questions), len(flaws)) == (240, 2760)
+    assert "is not in the data folder" in flaws[0].reason
+
+
+def test_arrays_of_the_variants_are_read(folder: Path) -> None:
+    rows = official()
+    for file in folder.glob("*.json"):
+        file.unlink()
+    write_json(folder / "aokvqa_pope_seem_popular.json", rows)
+    second = [
+        {"image_id": n, "image_name": row["image"], "target_object": "cup", "query": row["text"]}
+        | {"label": row["label"].title()}
+        for n, row in enumerate(rows)
+    ]
+    write_json(folder / "pope_v2.json", second)
+    questions, flaws = load_questions(folder)
+    assert {q.subset for q in questions} == {"popular", "pope_v2"}
+    assert (len(questions), len(flaws)) == (240, 0)
+
+
+def test_annotations_of_the_paper_ask_each_yes_in_every_subset(tmp_path: Path) -> None:
+    for part, count in (("train", 40), ("test", 10)):
+        rows = [
+            {"filename": f"{part}_{n}.png", "instruction": f"Is there a {WORDS[n % 5]}? Answer with just one word."}
+            | {"response": "yes" if n % 2 else "no", "subset": ("random", "popular", "adversarial")[n % 3]}
+            for n in range(count)
+        ]
+        write_json(tmp_path / part / "annotations.json", rows)
+        save_pictures(tmp_path / part / "images", [row["filename"] for row in rows])
+    task = Pope.load(tmp_path, CODE_POPE_LLAVA)
+    test = task.prompts("test")
+    assert len(test) == 3 * 5 + 5
+    assert all(example.prompt.question.endswith("? ") for example in test)  # a blank, as the published cut leaves
+    assert {example.id.split("-")[0] for example in test} == {"test"}
+    assert len(task.prompts("train")) + len(task.prompts("val")) == 3 * 20 + 20
+
+
+def test_columns_of_the_hub_are_read_from_parquet(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    picture(1).save(tmp_path / "one.png")
+    content = (tmp_path / "one.png").read_bytes()
+    rows = [
+        {"id": str(n), "question_id": str(n), "question": "Is there a cup?", "answer": ("yes", "no", "maybe")[n % 3]}
+        | {"image_source": f"COCO_{n % 10}", "category": "popular"}
+        | {"image": {"bytes": content[:20] if n % 10 == 9 else content, "path": None}}
+        for n in range(30)
+    ]
+    features = {name: datasets.Value("string") for name in rows[0] if name != "image"} | {"image": datasets.Image()}
+    table = datasets.Dataset.from_list(rows, features=datasets.Features(features))
+    (tmp_path / "data").mkdir()
+    table.to_parquet(str(tmp_path / "data" / "test-00000.parquet"))
+    questions, flaws = load_questions(tmp_path)
+    broken = {n for n in range(30) if n % 3 != 2 and n % 10 == 9}
+    assert len(questions) == 20 - len(broken)
+    assert len(flaws) == 10 + len(broken)
+    assert questions[0].image.convert("RGB").size == (32, 24)
+
+
+def test_splits_share_no_image_and_pairs_go_with_prompts(folder: Path) -> None:
+    task = Pope.load(folder)
+    assert isinstance(task, Task)
+    images = {}
+    for split in ("train", "val", "test"):
+        examples, pairs = task.prompts(split), task.pairs(split)
+        assert [e.id for e in examples] == [p.id for p in pairs]
+        assert [e.prompt for e in examples] == [p.prompt for p in pairs]
+        images[split] = {e.prompt.image for e in examples}
+    assert [len(own) for own in images.values()] == [14, 2, 4]
+    assert len(set.union(*images.values())) == 20
+    again = Pope.load(folder, replace(PAPER_POPE_LLAVA, split_seed=1))
+    assert {e.prompt.image for e in again.prompts("test")} != images["test"]
+
+
+def test_pairs_force_the_right_answer_against_the_wrong_one(folder: Path) -> None:
+    for pair in Pope.load(folder).pairs("train"):
+        assert (pair.positive.answer, pair.negative.answer) == (
+            ("Yes", "No") if pair.behavior == "yes" else ("No", "Yes")
+        )
+        assert pair.agnostic[0].answer == "No"
+    pair = Pope.load(folder, replace(CODE_POPE_LLAVA, split=(70, 10, 20))).pairs("train")[0]
+    assert pair.positive.answer.endswith(", the image")
+
+
+@pytest.mark.parametrize(
+    ("text", "word", "characters", "official_label"),
+    [
+        ("Yes, there is.", "yes", "yes", "yes"),
+        ("No.", "no", "no", "no"),
+        ("The snow is white.", "", "no", "yes"),
+        ("There is not a cup.", "", "no", "no"),
+        ("I cannot see a single cup, no", "no", "no", "no"),
+        ("There is a cup on the table. No dog.", "no", "", "yes"),
+        ("", "", "", "yes"),
+        ("NO!", "no", "no", "yes"),
+    ],
+)
+def test_the_three_parsers(text: str, word: str, characters: str, official_label: str) -> None:
+    assert (parse_first_word(text), parse_first_characters(text), parse_official(text)) == (
+        word,
+        characters,
+        official_label,
+    )
+
+
+def test_metrics_are_those_of_scikit_learn(folder: Path) -> None:
+    task, rng = Pope.load(folder), np.random.default_rng(0)
+    said = ("Yes, it has.", "No, it has not.", "Perhaps", "", "There is no cup", "yes and no", "A snow dog")
+    rows = []
+    for n in range(300):
+        reply = said[rng.integers(len(said))]
+        rows.append(reply_row(f"q{n}", "yes" if n % 3 else "no", reply, task.parse(reply)))
+    values = {r["metric"]: r["value"] for r in task.score(rows) if r["subset"] == "all"}
+    for end, labels in (("", [r["parsed"] for r in rows]), ("_official", [parse_official(r["reply"]) for r in rows])):
+        truth = [row["target"] for row in rows]
+        precision, recall, f1, _ = precision_recall_fscore_support(truth, labels, labels=["yes"], average=None)
+        assert values[f"accuracy{end}"] == accuracy_score(truth, labels)
+        assert values[f"f1{end}"] == pytest.approx(f1[0], abs=1e-12)
+        if not end:
+            assert (values["precision"], values["recall"]) == (precision[0], recall[0])
+    published = np.mean([row["target"] in row["reply"][:15].lower() for row in rows])
+    assert values["accuracy_published"] == published
+    assert values["f1_published"] == pytest.approx(2 * published / (1 + published))
+    assert values["unparsable"] == np.mean([row["parsed"] == "" for row in rows])
+
+
+def test_every_printed_f1_of_the_paper_is_the_published_one() -> None:
+    rows = [reply_row(str(n), "yes", "Yes" if n < 532 else "No") for n in range(643)]  # LLaVA, random, no steering
+    metric = next(metric for metric in Pope.metrics if metric.name == "f1_published")
+    sums = np.array([metric.columns(row) for row in rows]).sum(axis=0)
+    assert round(float(100 * metric.value(sums)), 2) == 90.55  # printed beside an accuracy of 82.73
+
+
+def spoilt(folder: Path) -> dict[str, str]:
+    """Break eleven things; what each is called in the report, and a word of its reason."""
+    images = sorted((folder / "val2014").iterdir())
+    images[0].unlink()
+    images[1].write_bytes(images[1].read_bytes()[:-400])
+    picture(0).convert("CMYK").save(images[2])
+    picture(0, (1, 1)).save(images[3], format="PNG")
+    picture(0, (900, 4)).save(images[4], format="PNG")
+    images[5].write_bytes(b"no image")
+    Image.new("1", (12000, 12000)).save(images[6], format="PNG")
+    file = folder / "coco_pope_random.json"
+    lines = file.read_text().splitlines()
+    lines[70] = lines[70][:30]
+    lines[71] = json.dumps(["a", "list"])
+    lines[72] = json.dumps({"question_id": 73, "image": "x.jpg", "text": "Is it?"})
+    lines[73] = json.dumps({"question_id": 74, "text": "Is it?", "label": "yes"})
+    lines[75] = lines[74]
+    file.write_text("\n".join(lines))
+    write_lines(folder / "coco_pope_adversarial.json", official(16)[-24:])
+    (folder / "coco_pope_popular.json").write_text('[{"question_id": 1, "image": ')
+    return {
+        **{"random-1": "not in the data folder", "random-7": "cannot be read", "random-19": "1 x 1 pixels"},
+        **{"random-25": "ratio", "random-31": "cannot be opened", "random-37": "Pillow holds safe"},
+        **{"coco_pope_random.json:71": "no JSON", "coco_pope_random.json:72": "holds a list"},
+        **{"random-73 (coco_pope_random.json:73)": "label ''", "random-74 (coco_pope_random.json:74)": "image name"},
+        **{"random-75 (again)": "already", "coco_pope_popular.json": "no JSON"},
+    }
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_from_a_spoilt_folder_to_table_and_page(folder: Path, tmp_path: Path) -> None:
+    flaws = spoilt(folder)
+    out = tmp_path / "out"
+    methods = ("NoSteering", "MeanSteeringBA", "L2S", "P2S")
+    records = compare(
+        Arguments(task="pope", data=folder, out=out, methods=methods, strength=(0.5,), screen=2, seeds=1, shown=1)
+    )
+    skipped = {item["id"]: item["reason"] for item in map(json.loads, (out / "skipped.jsonl").read_text().splitlines())}
+    for id_, reason in flaws.items():
+        assert reason in skipped[id_], id_
+    assert not any(id_.startswith("random-13") and id_ != "random-13" for id_ in skipped)  # CMYK is converted
+    table = json.loads((out / "table.json").read_text())
+    rows = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
+    stood_on = len({row["id"] for row in rows if row["split"] == "test"})
+    assert {record["n"] for record in table if record["subset"] == "all"} == {stood_on}
+    assert {record["skipped"] for record in table} == {len(skipped)}
+    assert {"accuracy", "f1", "accuracy_official", "f1_published", "yes_ratio", "unparsable"} <= {
+        record["metric"] for record in records
+    }
+    assert {record["method"] for record in table} == set(methods)
+    assert (out / "report.html").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(("make", "message"), [(False, "does not exist"), (True, "No POPE question can be used")])
+def test_a_folder_without_questions_is_refused(make: bool, message: str, tmp_path: Path) -> None:
+    if make:
+        (tmp_path / "pope").mkdir()
+    with pytest.raises(ValueError, match=message):
+        load_questions(tmp_path / "pope")
