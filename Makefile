@@ -2,11 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test check speed clean
 
+# The two tasks run side by side, a core each; the second one's output waits for the first.
 demo: .venv/installed
-	$(BIN)/python studies/compare.py --task shapes_pope
-	$(BIN)/python studies/compare.py --task shapes_safety
+	mkdir -p results
+	$(BIN)/python studies/compare.py --task shapes_safety --threads 1 > results/shapes_safety.log 2>&1 & \
+	$(BIN)/python studies/compare.py --task shapes_pope --threads 1; status=$$?; \
+	wait $$! || status=$$?; cat results/shapes_safety.log; exit $$status
+
+speed: .venv/installed
+	$(BIN)/python studies/speed.py --model random-40m
 
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2
