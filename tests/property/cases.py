@@ -1,6 +1,7 @@
 """What the laws are tested on: plain values that print as the code that makes them."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from interv import SCOPES, VLM, Add, Prompt
+from interv import SCOPES, VLM, Add, Prompt, Replies
 from interv.ops import Op, Project, Replace, Scale
 from tests.property.places import HOOK_PLACES, IMAGE_PLACES, PLACES, TOKEN_PLACES, Place
 
@@ -70,6 +71,14 @@ class Push:
             case _:
                 return Add(site, vector, self.scope, number, renormalise=self.kind == "renormalise")
 
+    def alone(self, vlm: VLM, row: int, rows: int) -> Any:
+        """The op for this row as a batch of its own."""
+        op, chosen = self.op(vlm, rows), slice(row, row + 1)
+        changes = {
+            name: value[chosen] for name, value in vars(op).items() if name in _PER_ROW and _per_row(value, name)
+        }
+        return replace(op, **changes)
+
     def by_hand(self, vlm: VLM, row: int, rows: int, hidden: Tensor) -> Tensor:
         """The formula of the op for one row, `[tokens, width]`, every token changed."""
         vector, number = self.vector(vlm, rows), self.number(rows)
@@ -103,7 +112,25 @@ class Case:
     def ops(self, vlm: VLM) -> list[Op]:
         return [push.op(vlm, len(self.asks)) for push in self.pushes]
 
+    def row(self, row: int) -> "Case":
+        return replace(self, asks=self.asks[row : row + 1])
 
+    def answer(self, vlm: VLM, ops: Sequence[Op] | None = None, **options: Any) -> Replies:
+        """The steered replies with their logits; every row is as long as it may be, whatever the model says."""
+        chosen = self.ops(vlm) if ops is None else ops
+        return vlm.generate(
+            self.prompts(), chosen, max_new_tokens=self.tokens, logits=True, **{"eos_token_id": [], **options}
+        )
+
+
+_PER_ROW = ("vector", "direction", "value", "strength", "factor")
+
+
+def _per_row(value: Any, name: str) -> bool:
+    return isinstance(value, Tensor) and value.ndim == (1 if name in ("strength", "factor") else 2)
+
+
+_IDLE = ("output head", "image")
 SIDES = st.sampled_from((28, 40, 56, 84))
 
 
@@ -119,7 +146,7 @@ def pushes(
 ) -> st.SearchStrategy[Push]:
     strengths = st.sampled_from((-2.0, 0.5, 1.0, 3.0))
     rowwise = st.tuples(st.booleans(), st.booleans())
-    return st.builds(
+    drawn = st.builds(
         Push,
         st.sampled_from(places),
         st.integers(0, 7),
@@ -129,6 +156,8 @@ def pushes(
         rowwise,
         st.integers(0, 99),
     )
+    # The output head is given no image token in a generate that keeps the last logits only.
+    return drawn.map(lambda push: replace(push, scope="response") if (push.place, push.scope) == _IDLE else push)
 
 
 def image_pushes() -> st.SearchStrategy[Push]:

@@ -4,7 +4,7 @@ Nothing here uses the encoding, the scopes, the prefill or the tracing of the pa
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -59,9 +59,10 @@ def hooked(vlm: VLM, path: str, side: str, change: Callable[[Tensor], Tensor | N
         return value if new is None else new if isinstance(value, Tensor) else (new, *value[1:])
 
     def before(module: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-        return (
-            (changed(args), kwargs) if args else (args, kwargs | {next(iter(kwargs)): changed([*kwargs.values()][0])})
-        )
+        if args:
+            return changed(args), kwargs
+        name = next(iter(kwargs))
+        return args, kwargs | {name: changed(kwargs[name])}
 
     module = vlm.model.get_submodule(path)
     if side == "input":
@@ -110,30 +111,31 @@ def full_pass(vlm: VLM, case: Case, row: int, reply: Sequence[int] = (), **optio
 def loop_of_full_passes(vlm: VLM, case: Case, row: int) -> tuple[list[int], Tensor]:
     """The greedy reply to one row, by one full pass a token; its logits are [steps, vocabulary].
 
-    It also ends at an image token that the model says, which a full pass would take for one of an image.
+    It ends at an image token that the model says, which a full pass would take for one of an image.
     """
-    last = end_ids(vlm) | {vlm.model.config.image_token_id}
+    last = vlm.model.config.image_token_id
     reply: list[int] = []
     logits = []
-    while len(reply) < case.tokens and (not reply or reply[-1] not in last):
+    while len(reply) < case.tokens and (not reply or reply[-1] != last):
         logits.append(full_pass(vlm, case, row, reply).logits[0, -1])
         reply.append(int(logits[-1].argmax()))
     return reply, torch.stack(logits)
 
 
+def from_scratch(vlm: VLM, case: Case, **options: Any) -> tuple[list[list[int]], Tensor]:
+    """Tokens and logits of transformers' own greedy generate, padded on the left, with whatever hooks there are."""
+    inputs = own_inputs(vlm, case.asks)
+    settings = {"do_sample": False, "max_new_tokens": case.tokens, "eos_token_id": [], **options}
+    output = vlm.model.generate(**inputs, **settings, output_logits=True, return_dict_in_generate=True)
+    return output.sequences[:, inputs["input_ids"].shape[1] :].tolist(), torch.stack(output.logits, 1)
+
+
 @contextmanager
 def _all_pushed(vlm: VLM, case: Case, row: int, where: Callable[[Push], Tensor]) -> Iterator[None]:
-    from contextlib import ExitStack
-
     with ExitStack() as stack:
         for push in case.pushes:
             stack.enter_context(pushed(vlm, push, row, len(case.asks), lambda push=push: where(push)))
         yield
-
-
-def end_ids(vlm: VLM) -> set[int]:
-    ends = vlm.model.generation_config.eos_token_id
-    return {ends} if isinstance(ends, int) else set(ends or ())
 
 
 def same_reply(tokens: Sequence[int], logits: Tensor, other: Sequence[int], expected: Tensor) -> None:

@@ -1,0 +1,106 @@
+"""Law 10: what does not fit is refused at the door, before the model runs, by a message that says what would fit."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from interv import VLM, Add, Capture, Site
+from interv.ops import Project, Replace, Scale
+from tests.property.cases import Case
+from tests.property.places import VISION
+from tests.property.test_law_09_touched import raising
+
+Make = Callable[[VLM], Any]
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """How to make an op that does not fit, the error, and words of its message."""
+
+    make: Make
+    words: tuple[str, ...]
+    error: type[Exception] = ValueError
+
+
+def ones(vlm: VLM, *shape: int) -> torch.Tensor:
+    return torch.ones(*shape, vlm.d_model)
+
+
+def vision(vlm: VLM) -> Site:
+    return Site.parse(VISION[vlm.model.config.model_type][0])
+
+
+# Exception: with shapes checked, the type of an argument is refused before its value is looked at.
+WRONG = {
+    "width": Wrong(lambda vlm: Add(Site(1), torch.ones(vlm.d_model + 1)), ("width", "blocks.1.hook_resid_post")),
+    "width of rows": Wrong(lambda vlm: Add(Site(1), torch.ones(2, 3)), ("width 3", "blocks.1")),
+    "NaN": Wrong(lambda vlm: Add(Site(1), ones(vlm) * float("nan")), ("NaN", "vector")),
+    "infinity": Wrong(lambda vlm: Add(Site(1), ones(vlm) / 0), ("infinite", "vector")),
+    "NaN strength": Wrong(lambda vlm: Add(Site(1), ones(vlm), strength=float("nan")), ("strength", "finite")),
+    "infinite row strength": Wrong(
+        lambda vlm: Add(Site(1), ones(vlm), strength=torch.tensor([1.0, float("inf")])), ("strength", "infinite")
+    ),
+    "NaN factor": Wrong(lambda vlm: Scale(Site(1), float("nan")), ("factor", "finite")),
+    "NaN value": Wrong(lambda vlm: Replace(Site(1), ones(vlm) * float("nan")), ("value", "NaN")),
+    "no direction": Wrong(lambda vlm: Project(Site(1), 0 * ones(vlm)), ("length zero",)),
+    "meta device": Wrong(lambda vlm: Add(Site(1), torch.ones(vlm.d_model, device="meta")), ("meta",)),
+    "whole numbers": Wrong(lambda vlm: Add(Site(1), ones(vlm).long()), ("vector",), Exception),
+    "three axes": Wrong(lambda vlm: Add(Site(1), ones(vlm, 1, 1)), ("vector",), Exception),
+    "fingerprint": Wrong(lambda vlm: Add(Site(1), ones(vlm), fingerprint="0" * 16), ("0" * 16, "captured from")),
+    "rows": Wrong(lambda vlm: Add(Site(1), ones(vlm, 5)), ("5 rows", "batch has 2")),
+    "rows of strengths": Wrong(lambda vlm: Add(Site(1), ones(vlm), strength=torch.ones(3)), ("3 rows", "batch has 2")),
+    "rows that differ": Wrong(lambda vlm: Add(Site(1), ones(vlm, 2), strength=torch.ones(3)), ("[2",), Exception),
+    "layer": Wrong(lambda vlm: Add(Site(99), ones(vlm)), ("Site(99)", "decoder blocks", "layer runs from 0 to")),
+    "path": Wrong(
+        lambda vlm: Add(Site.parse("model.language_model.layers.0.mpl"), ones(vlm)), ("mpl", "self_attn", "mlp")
+    ),
+    "top of path": Wrong(lambda vlm: Capture(Site.parse("decoder.0")), ("the model has model, lm_head",)),
+    "tokens at patches": Wrong(lambda vlm: Capture(vision(vlm)), ("image patches", "tokens='all'")),
+    "scope at patches": Wrong(lambda vlm: Add(vision(vlm), ones(vlm)), ("image patches", "scope='all'")),
+    "rows at patches": Wrong(lambda vlm: Add(vision(vlm), ones(vlm, 2), "all"), ("one vector for all",)),
+    "no op": Wrong(lambda vlm: "Add", ("Add",), Exception),
+    "no site": Wrong(lambda vlm: Add("blocks.1", ones(vlm)), ("Site",), Exception),
+    "no scope": Wrong(lambda vlm: Add(Site(1), ones(vlm), "reply"), ("reply",), Exception),
+}
+
+
+def check_wrong_op_is_refused(vlm: VLM, name: str) -> None:
+    """By each way of running, before any module runs."""
+    wrong, case, ran = WRONG[name], Case(), []
+    handle = vlm.model.register_forward_pre_hook(lambda *args: ran.append(1))
+    try:
+        with raising(wrong.error, *wrong.words):
+            vlm.generate(case.prompts(), [wrong.make(vlm)])
+        with raising(wrong.error, *wrong.words):
+            vlm.logits(case.prompts(), [wrong.make(vlm)])
+        if "batch has" not in str(wrong.words):  # hooks learn the number of rows when the model runs
+            with raising(wrong.error, *wrong.words), vlm.installed([wrong.make(vlm)]):
+                pass
+    finally:
+        handle.remove()
+    assert not ran, "the model ran before the op was refused"
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_op_is_refused(vlm: VLM, name: str) -> None:
+    check_wrong_op_is_refused(vlm, name)
+
+
+@given(place=st.integers(0, 10**6), bad=st.sampled_from((float("nan"), float("inf"), float("-inf"))))
+def test_one_bad_number_anywhere_is_found(place: int, bad: float) -> None:
+    vector = torch.zeros(2, 24)
+    vector.view(-1)[place % vector.numel()] = bad
+    with raising(ValueError, "NaN or infinite"):
+        Add(Site(0), vector)
+
+
+def test_rows_that_do_not_fit_are_refused_by_hooks_when_the_model_runs(vlm: VLM) -> None:
+    from tests.property.reference import own_inputs
+
+    with pytest.raises((ValueError, RuntimeError)), vlm.installed([Add(Site(1), ones(vlm, 5))]):
+        vlm.model(**own_inputs(vlm, Case().asks))
