@@ -9,7 +9,9 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from interv import VLM, Prompt, Site, stack
+from interv import VLM, Add, Prompt, Site, stack
+from interv.prefill import Prefill
+from interv.scope import PROMPT_SCOPES
 from methods import L2S, ContrastBank, NoSteering, PromptSteering, Query
 from methods.steerer import Fitted
 from studies.metrics import Row
@@ -89,10 +91,9 @@ def answer(
                 runs = []
                 for setting in group:
                     steerer = setting.steerer
-                    vectors = _own_vectors(oracle, chunk, steerer) if oracle is not None else None
+                    vectors = own_vectors(oracle, chunk, steerer) if oracle is not None else None
                     runs.append(steerer.ops(Query(contexts[Site(steerer.reads)], vectors), setting.strength))
-                rows = prefill.select([*range(len(chunk))] * len(group))
-                replies = vlm.generate(rows, stack(runs, len(chunk)), max_new_tokens=task.max_new_tokens)
+                replies = vlm.generate(*side_by_side(prefill, prompts, runs), max_new_tokens=task.max_new_tokens)
                 made = [
                     row_of(task, split, example, setting.columns(), replies[number * len(chunk) + i], images[i])
                     for number, setting in enumerate(group)
@@ -151,7 +152,21 @@ def _key(split: Split, example: Example, setting: Setting) -> tuple[Any, ...]:
     return key({"id": example.id, "split": split, **setting.columns()})
 
 
-def _own_vectors(oracle: ContrastBank, chunk: Sequence[Example], steerer: Fitted) -> Tensor:
+def side_by_side(
+    prefill: Prefill, prompts: Sequence[Prompt], runs: Sequence[Sequence[Add]]
+) -> tuple[Prefill | list[Prompt], list[Add]]:
+    """What to decode from, and the ops, for several runs over the same prompts as the rows of one batch.
+
+    Ops that reach into the prompt must run it again, images and all, so they get the prompts and not their prefill.
+    """
+    ops = stack(runs, len(prompts))
+    if any(op.scope in PROMPT_SCOPES for op in ops):
+        return [*prompts] * len(runs), ops
+    return prefill.select([*range(len(prompts))] * len(runs)), ops
+
+
+def own_vectors(oracle: ContrastBank, chunk: Sequence[Example], steerer: Fitted) -> Tensor:
+    """The oracle's vectors of these examples at the layers of this method, in their order."""
     place = {id_: row for row, id_ in enumerate(oracle.id)}
     vectors = oracle.at(steerer.reads, steerer.writes).vectors
     return torch.stack([vectors[place[example.id]] for example in chunk])
