@@ -21,13 +21,12 @@ import numpy as np
 import tyro
 
 from studies.bench import Bench, Common, known, open_results, prepare
-from studies.choosing import Choice, Grid, floor, ranked, winners
-from studies.compare import candidates
+from studies.choosing import Choice, Grid, floor, winners
 from studies.fidelity import agreement, averaged
 from studies.fitting import STEERING
 from studies.heatmaps import both, heat_maps, over_layers
 from studies.metrics import Metric, Record, Row, difference, estimate, group
-from studies.validation import about, apart, finish, judged_rows, rows_of
+from studies.validation import about, apart, choose_on, finish, judged_rows, rows_of
 
 STRENGTHS = (0.1, 0.3, 1.0, 2.0)  # few, since each is tried at each pair of layers; strength_sweep.py tries many
 READING = ("L2S",)  # the methods that read a context
@@ -62,13 +61,9 @@ def layer_sweep(arguments: Arguments) -> list[Record]:
     more = {"methods": names, "screen": arguments.screen, "shown": arguments.shown}
     with open_results(arguments, "layer_sweep", vlm, recipe, grid, [arguments.seed], **more) as results:
         bench = Bench(vlm, task, recipe, grid, arguments, results)
-        if "L2S" in names:
-            bench.fits.fill(product(grid.reads, grid.writes), arguments.seed)
         part, rest = apart(bench.examples("val"), arguments.screen)
-        bench.answer("val", part, [setting for name in names for setting in candidates(bench, name)])
-        screened = rows_of(bench.rows("val"), part)
-        choices = ranked(screened, task)
-        best = winners(choices)
+        choices = choose_on(bench, part, names)
+        screened, best = rows_of(bench.rows("val"), part), winners(choices)
         cells = measured(screened, per_layers(choices), floor(choices), task.metrics, task.objective)
         fidelity = compared(bench, names)
         results.write("choices.json", [vars(choice) for choice in best.values()])

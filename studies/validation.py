@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import rich
 
 from studies.bench import Bench
-from studies.choosing import Choice, thinned
+from studies.choosing import Choice, ranked, thinned
+from studies.compare import candidates
 from studies.metrics import Record, Row, table
 from studies.report import write_report
 from studies.results import write_json
@@ -34,6 +37,14 @@ def apart(examples: Sequence[Example], first: int) -> tuple[list[Example], list[
     return chosen, judged
 
 
+def choose_on(bench: Bench, part: Sequence[Example], methods: Sequence[str]) -> list[Choice]:
+    """All settings of the grid, ranked on these validation examples; answers what is not answered yet."""
+    if "L2S" in methods:
+        bench.fits.fill(product(bench.grid.reads, bench.grid.writes), bench.common.seed)
+    bench.answer("val", part, [setting for name in methods for setting in candidates(bench, name)])
+    return ranked(rows_of(bench.rows("val"), part), bench.task)
+
+
 def rows_of(rows: Sequence[Row], examples: Sequence[Example]) -> list[Row]:
     """The rows of these examples."""
     wanted = {example.id for example in examples}
@@ -56,13 +67,16 @@ def about(bench: Bench, n: int, seeds: int = 1) -> str:
 
 
 def finish(
-    bench: Bench, rows: Sequence[Row], title: str, pictures: Sequence[tuple[Path, str]], *, baseline: str = "NoSteering"
+    bench: Bench, rows: Sequence[Row], title: str, pictures: Sequence[tuple[Path, str]], **more: Any
 ) -> list[Record]:
-    """Write table and page of these rows, and say where they lie; gives the table's records."""
+    """Write table and page of these rows, and say where they lie; gives the table's records.
+
+    `more` goes to `write_report`.
+    """
     folder, task = bench.results.folder, bench.task
-    records = table(rows, task.metrics, baseline, skipped=len(bench.results.skipped))
+    records = table(rows, task.metrics, skipped=len(bench.results.skipped))
     write_json(folder / "table.json", records)
-    page = write_report(folder, title, metric=task.objective, split="val", extra_figures=pictures)
+    page = write_report(folder, title, metric=task.objective, split="val", extra_figures=pictures, **more)
     rich.print((folder / "table.md").read_text(encoding="utf-8"))
     rich.print(f"Table, figures and page are in {page}")
     return records

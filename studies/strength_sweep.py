@@ -1,0 +1,110 @@
+"""How much quality does effect cost? Every method over strength, and the trade-off between the two.
+
+    python studies/strength_sweep.py --task shapes_pope --model tiny-llava
+
+Each method's layers are chosen on the first validation examples of each subset, by the same rule for all; all strengths
+at these layers are then measured on the other validation examples. No test example is looked at. The table shows each
+method at the strength that the choice took, the curves show all of them. `front.json` lists the settings that no other
+beats both in effect and in quality.
+"""
+
+import sys
+from dataclasses import dataclass, replace
+
+import tyro
+
+from studies.bench import Bench, Common, known, open_results, prepare
+from studies.choosing import BUDGET, Choice, Grid, curves, floor, winners
+from studies.compare import YES_NO_CONTROLS, is_yes_no
+from studies.fitting import STEERING
+from studies.heatmaps import both
+from studies.metrics import Record, group
+from studies.tradeoff import front, points, trade_off
+from studies.validation import about, apart, choose_on, finish, judged_rows
+
+
+@dataclass(frozen=True)
+class Arguments(Common):
+    """Sweep the strength of every method."""
+
+    methods: tuple[str, ...] = tuple(STEERING)  # which methods; the unsteered model is always there
+    screen: int = 20  # validation examples of each subset on which the layers are chosen
+    shown: int = 8  # examples of each subset whose image and replies go into the report
+
+
+def strength_sweep(arguments: Arguments) -> list[Record]:
+    """Run the study, or what is left of it, and write its folder; gives the records of the table.
+
+    Raises ValueError for an unknown method, and for a folder that holds another recipe's results.
+    """
+    for name in arguments.methods:
+        known(name, STEERING, "method")
+    vlm, task, recipe = prepare(arguments)
+    grid = Grid.of(recipe, vlm.n_layers, arguments.strength)
+    fitting = [name for name in arguments.methods if is_yes_no(task) or name not in YES_NO_CONTROLS]
+    names = tuple(dict.fromkeys(("NoSteering", *fitting)))
+    more = {"methods": names, "screen": arguments.screen, "shown": arguments.shown}
+    with open_results(arguments, "strength_sweep", vlm, recipe, grid, [arguments.seed], **more) as results:
+        bench = Bench(vlm, task, recipe, grid, arguments, results)
+        part, rest = apart(bench.examples("val"), arguments.screen)
+        best = winners(choose_on(bench, part, names))
+        results.write("choices.json", [vars(choice) for choice in best.values()])
+        rows = judged_rows(
+            bench, rest, [at for choice in best.values() for at in all_strengths(choice, grid)], arguments.shown
+        )
+        measured = curves(rows, task, best)
+        among = points(measured, task.objective)
+        results.write("curves.json", measured)
+        results.write("front.json", front(among))
+        kept = [row for row in rows if any(choice.matches(row) for choice in best.values())]
+        title = f"How much quality does effect cost? {task.name} on {vlm.name}"
+        return finish(
+            bench,
+            kept,
+            title,
+            [draw(bench, among, best, len(rest))],
+            curves=measured,
+            curve_metrics=[metric.name for metric in task.metrics],
+            curve_note="validation, at the layers chosen for each method on other examples",
+        )
+
+
+def all_strengths(choice: Choice, grid: Grid) -> list[Choice]:
+    """The choice at every strength of the grid; itself alone where its method has none."""
+    if choice.strength is None:
+        return [choice]
+    return [replace(choice, strength=strength) for strength in grid.strengths]
+
+
+def draw(bench: Bench, among: list[Record], best: dict[str, Choice], n: int) -> tuple:
+    """The trade-off's figure, with what is to be said below it."""
+    unsteered = [
+        Choice(p["method"], None, None, None, p["effect"][0], p["quality"][0])
+        for p in among
+        if p["method"] == "NoSteering"
+    ]
+    least, note = floor(unsteered), about(bench, n)
+    chosen = [group(vars(choice)) for choice in best.values()]
+    objective = bench.task.objective
+    file = both(
+        bench.results.folder,
+        "trade-off",
+        lambda theme: trade_off(among, objective, "valid", least=least, chosen=chosen, caption=note, theme=theme),
+    )
+    text = (
+        f"Effect over quality, with 95% intervals, at strengths from {min(bench.grid.strengths):g} to "
+        f"{max(bench.grid.strengths):g}. Rings: the strength that each method's choice took. Wide line: what no method "
+        f"beats on both; controls and the oracle are left out of it. Dotted: {1 - BUDGET:.0%} of the unsteered quality."
+    )
+    return file, f"{text} {note}."
+
+
+def main() -> None:
+    try:
+        strength_sweep(tyro.cli(Arguments, description=__doc__))
+    except (ValueError, RuntimeError) as error:
+        sys.exit(f"strength_sweep: {error}")
+
+
+if __name__ == "__main__":
+    main()
