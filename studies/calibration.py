@@ -1,0 +1,214 @@
+"""Can layer and strength be chosen for a fraction of a grid search's cost, and what is lost by it?
+
+    python studies/calibration.py --task shapes_pope --model tiny-llava
+
+`calibrate` is the search: the divergence of next-token distributions proposes, the quality of replies decides. This
+study answers the whole grid on all validation examples, then chooses on one half of them and judges on the other, many
+times over: once from the whole grid, and once as `calibrate` would, of which only the replies that it asks for count.
+Replies are looked up, so that no halving costs anything. No test example is looked at.
+"""
+
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import rich
+import tyro
+
+from interv import VLM, Prompt
+from methods import ContrastBank
+from methods.steerer import Fitted
+from studies.bench import Bench, Common, known, open_results, prepare
+from studies.choosing import BUDGET, STRENGTHS, Choice, Grid
+from studies.compare import candidates
+from studies.fitting import STEERING
+from studies.heatmaps import both
+from studies.metrics import Record, Row
+from studies.regret import SHARES, divergence_figure, halved, regret_figure, regrets, said, summary
+from studies.results import Results
+from studies.run import Setting
+from studies.searching import Account, Diverge, Found, Search, interleaved
+from studies.tasks.task import Example, Task
+from studies.trials import Trials, replayed, unsteered
+from studies.validation import about, finish, judged_rows
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A method made ready: its layers are the steerer's own, and `strength` is the one to steer with.
+
+    `strength` is 0 where no candidate that kept the budget did better than the unsteered model.
+    """
+
+    steerer: Fitted
+    strength: float
+    found: Found
+
+
+def calibrate(
+    vlm: VLM,
+    steerer: Fitted | Sequence[Fitted],
+    task: Task,
+    budget: float = BUDGET,
+    *,
+    examples: Sequence[Example] | None = None,
+    strengths: Sequence[float] = STRENGTHS,
+    share: float = 0.15,
+    oracle: ContrastBank | None = None,
+    context_of: Callable[[Prompt], Prompt] = lambda prompt: prompt,
+    results: Results | None = None,
+    batch_size: int = 256,
+    seed: int = 0,
+) -> Calibration:
+    """Choose strength, and layers if the method comes fitted at several, on validation examples.
+
+    Of the candidates that keep at least `1 - budget` of the unsteered share of well-formed replies, the one with the
+    task's best objective, found by asking for about `share` of the replies that all candidates on all examples take.
+
+    Args:
+        steerer: a fitted method, or one at each pair of layers that may be chosen.
+        examples: of validation; all of the task's by default.
+        oracle: contrasts of these examples, for P2S.
+        context_of: the prompt that the context is read from, where it is not the one that is answered.
+        results: where the replies go, so that a run that was killed resumes; nowhere by default.
+
+    Raises ValueError where nothing is to be chosen from or on.
+    """
+    fitted = [steerer] if isinstance(steerer, Fitted) else list(steerer)
+    chosen_on = interleaved(task.prompts("val") if examples is None else examples, seed)
+    if not fitted or not strengths or len(chosen_on) < 2:
+        raise ValueError(
+            f"There are {len(fitted)} steerers, {len(strengths)} strengths and {len(chosen_on)} examples; "
+            "calibrate needs at least one of the first two and two examples."
+        )
+    settings = [Setting(method, strength, seed) for method, strength in product(fitted, strengths)]
+    with tempfile.TemporaryDirectory() as folder:
+        kept = results or Results.open(folder, {"task": task.name}, fingerprint=vlm.fingerprint)
+        try:
+            trials = Trials(vlm, task, kept, unsteered(settings), batch_size, oracle, context_of)
+            tokens = trials.tokens(chosen_on)
+            found = Search(task, settings, chosen_on, trials.reply, trials.diverge, budget, share, tokens).run()
+        finally:
+            if results is None:
+                kept.close()
+    if found.index is None:
+        return Calibration(fitted[0], 0.0, found)
+    return Calibration(settings[found.index].steerer, settings[found.index].strength, found)
+
+
+@dataclass(frozen=True)
+class Arguments(Common):
+    """Calibrate layer and strength, and compare with the whole grid."""
+
+    methods: tuple[str, ...] = ("L2S", "MeanSteering")  # which methods to calibrate
+    writes: tuple[int, ...] = ()  # steered blocks to choose from; the four in the middle by default
+    reads: tuple[int, ...] = ()  # context blocks to choose from; two of the upper part by default
+    budget: float = BUDGET  # the share of well-formed replies that may be lost
+    share: float = 0.15  # of the grid's cost that the search may take
+    halvings: int = 10  # how often the examples are halved, each half being judged once
+    shown: int = 8  # examples of each subset whose image and replies go into the report
+
+
+def calibration(arguments: Arguments) -> list[Record]:
+    """Run the study, or what is left of it, and write its folder; gives the records of the table.
+
+    `regret.json` has a record for each method, share of the cost and halving. Raises ValueError as `compare` does.
+    """
+    for name in arguments.methods:
+        known(name, STEERING, "method")
+    vlm, task, recipe = prepare(arguments)
+    own, middle = Grid.of(recipe, vlm.n_layers, arguments.strength), vlm.n_layers // 2
+    writes = arguments.writes or (tuple(range(max(0, middle - 2), middle + 2)) if recipe.writes is None else own.writes)
+    grid = replace(own, writes=tuple(sorted(writes)), reads=tuple(sorted(arguments.reads or own.reads)))
+    more = {name: getattr(arguments, name) for name in ("methods", "budget", "share", "halvings", "shown")}
+    with open_results(arguments, "calibration", vlm, recipe, grid, [arguments.seed], **more) as results:
+        bench = Bench(vlm, task, recipe, grid, arguments, results)
+        if "L2S" in arguments.methods:
+            bench.fits.fill(product(grid.reads, grid.writes), arguments.seed)
+        settings = {name: candidates(bench, name) for name in arguments.methods}
+        plain = candidates(bench, "NoSteering")[0]
+        examples = bench.examples("val")
+        bench.answer("val", examples, [plain, *(setting for each in settings.values() for setting in each)])
+        oracle = bench.contrasts("val") if "P2S" in settings else None
+        trials = Trials(vlm, task, results, plain, arguments.batch_size, oracle, recipe.context_prompt)
+        divergence = {name: trials.diverge(each, examples) for name, each in settings.items()}
+        tokens, reply = trials.tokens(examples), replayed(bench.rows("val"), plain)
+        searches = {
+            name: Search(task, each, examples, reply, looked_up(divergence[name], examples), arguments.budget)
+            for name, each in settings.items()
+        }
+        searches = {n: replace(search, share=arguments.share, tokens=tokens) for n, search in searches.items()}
+        shares = tuple(sorted({*SHARES, arguments.share}))
+        records = [
+            {"method": name} | record
+            for name, search in searches.items()
+            for record in regrets(search, shares, arguments.halvings)
+        ]
+        lines = summary(records)
+        results.write("regret.json", records)
+        results.write("summary.json", lines)
+        pictures = draw(bench, searches, divergence, lines)
+        title = f"Layer and strength for less: {task.name} on {vlm.name}"
+        table = finish(bench, chosen_rows(bench, searches, arguments.shown), title, pictures)
+        for line in lines:
+            if line["share"] == arguments.share and line["pruned"]:
+                rich.print(said(line))
+        return table
+
+
+def looked_up(divergence: np.ndarray, examples: Sequence[Example]) -> Diverge:
+    """A `Diverge` for one method's settings, all of them at once, from what was measured on all examples."""
+    place = {example.id: number for number, example in enumerate(examples)}
+    return lambda settings, part: divergence[:, [place[example.id] for example in part]]
+
+
+def chosen_rows(bench: Bench, searches: Mapping[str, Search], shown: int) -> list[Row]:
+    """What each method's search chose on one half, on the other: the rows of the table."""
+    half, rest = halved(bench.examples("val"), 0)
+    choices = [Choice("NoSteering", None, None, None, 0.0, 0.0)]
+    for search in searches.values():
+        found = replace(search, examples=half, account=Account()).run()
+        if found.index is not None:
+            columns = search.settings[found.index].columns()
+            named = {name: columns[name] for name in ("method", "strength", "reads", "writes")}
+            choices.append(Choice(**named, objective=found.effect, valid=found.quality))
+    return judged_rows(bench, rest, choices, shown)
+
+
+def draw(
+    bench: Bench, searches: Mapping[str, Search], divergence: Mapping[str, np.ndarray], lines: Sequence[Record]
+) -> list[tuple[Path, str]]:
+    """The two figures with what is to be said below each."""
+    folder, note = bench.results.folder, about(bench, len(bench.examples("val")))
+    return [
+        (
+            both(folder, "cost", lambda theme: regret_figure(lines, caption=note, theme=theme)),
+            "Objective on one half of the examples, relative to what the whole grid chose on the other, over the "
+            f"search's share of the grid's cost; bands hold 95% of {lines[0]['halves']} halves. Dashed: without the "
+            f"divergence budget. Dotted: the goal. {note}.",
+        ),
+        (
+            both(
+                folder,
+                "divergence",
+                lambda theme: divergence_figure(searches, divergence, caption=note, theme=theme),
+            ),
+            "Share of well-formed replies and objective of every candidate over the divergence of its first token's "
+            f"distribution from the unsteered one, mean over examples. {note}.",
+        ),
+    ]
+
+
+def main() -> None:
+    try:
+        calibration(tyro.cli(Arguments, description=__doc__))
+    except (ValueError, RuntimeError) as error:
+        sys.exit(f"calibration: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""What a cheap search loses against the whole grid: chosen on one half of the examples, judged on the other."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from studies.figures import COLORS, LIGHT, Theme, captioned, listed, plain
+from studies.metrics import Record
+from studies.searching import Account, Search, interleaved, score
+from studies.tasks.task import Example
+
+SHARES = (0.05, 0.1, 0.15, 0.2, 0.3)  # of the grid's cost
+GOAL = {"effect": 0.95, "cost": 0.20}  # what a search should reach, and at which cost
+
+
+def halved(examples: Sequence[Example], seed: int) -> tuple[list[Example], list[Example]]:
+    """Two halves at random that hold the subsets and behaviours about equally."""
+    order = interleaved(examples, seed)
+    return order[0::2], order[1::2]
+
+
+def regrets(search: Search, shares: Sequence[float], halvings: int) -> list[Record]:
+    """Search and whole grid on each half of each halving, at each share of the cost, with and without the divergence.
+
+    Records {halving, share, pruned, cost, effect, full, best, unsteered, kept, full_kept}: cost is what the search took
+    as a share of the grid's, effect and full are the objective on the other half of what each chose, best is the most
+    that any candidate within the budget has there, and kept tells whether the choice keeps the budget there.
+    """
+    records = []
+    for halving in range(halvings):
+        for half, rest in (halved(search.examples, halving), halved(search.examples, halving)[::-1]):
+            here, there = (replace(search, examples=part, account=Account()) for part in (half, rest))
+            every = list(range(len(search.settings)))
+            full = usable(here, here.best(every, len(half), 1)[0])
+            best = usable(there, there.best(every, len(rest), 1)[0])
+            whole = len(every) * len(half)
+            for share in shares:
+                for pruned in (True, False):
+                    found = replace(here, share=share, divergence=pruned, account=Account()).run()
+                    scores = there.measure([None, found.index, full, best], len(rest))
+                    least = (1 - search.budget) * scores[None][1]
+                    records.append(
+                        {"halving": halving, "share": share, "pruned": pruned, "cost": found.cost / whole}
+                        | {"effect": scores[found.index][0], "full": scores[full][0], "best": scores[best][0]}
+                        | {"unsteered": scores[None][0], "kept": scores[found.index][1] >= least}
+                        | {"full_kept": scores[full][1] >= least, "tried": found.tried}
+                    )
+    return records
+
+
+def usable(search: Search, index: int) -> int | None:
+    """The candidate, or None where it does not keep the budget or does no better than the unsteered model."""
+    scores = search.measure([None, index], len(search.examples))
+    within = scores[index][1] >= search.floor(len(search.examples))
+    return index if within and scores[index][0] > scores[None][0] else None
+
+
+def summary(records: Sequence[Record]) -> list[Record]:
+    """One line a method, share and way of searching: means over the halves, and 95% of them for the relative effect."""
+    groups: dict[tuple[Any, ...], list[Record]] = {}
+    for record in records:
+        groups.setdefault((record["method"], record["share"], record["pruned"]), []).append(record)
+    lines = []
+    for (method, share, pruned), own in groups.items():
+        effect, full, best, plain_effect = (
+            np.array([record[name] for record in own]) for name in ("effect", "full", "best", "unsteered")
+        )
+        relative, gains = effect / full, np.array([effect.mean(), full.mean()]) - plain_effect.mean()
+        low, high = np.percentile(relative, [2.5, 97.5])
+        lines.append(
+            {"method": method, "share": share, "pruned": pruned, "halves": len(own)}
+            | {"cost": float(np.mean([record["cost"] for record in own])), "value": float(relative.mean())}
+            | {"low": float(low), "high": float(high), "within": float((relative >= GOAL["effect"]).mean())}
+            | {"effect": float(effect.mean()), "full": float(full.mean()), "best": float(best.mean())}
+            | {"unsteered": float(plain_effect.mean())}
+            | {"gain": float(gains[0] / gains[1]) if gains[1] > 0 else float("nan")}
+            | {name: float(np.mean([record[name] for record in own])) for name in ("kept", "full_kept")}
+        )
+    return lines
+
+
+def said(line: Record) -> str:
+    """The line as a sentence, the miss included where there is one."""
+    reached = line["value"] >= GOAL["effect"] and line["cost"] <= GOAL["cost"]
+    verdict = "The goal is reached" if reached else "The goal is missed"
+    missed = [
+        f"{name} {abs(line[field] - GOAL[name]):.3f} {side}"
+        for name, field, side, short in (
+            ("effect", "value", "too low", line["value"] < GOAL["effect"]),
+            ("cost", "cost", "too high", line["cost"] > GOAL["cost"]),
+        )
+        if short
+    ]
+    return (
+        f"{line['method']}: {line['value']:.1%} of the whole grid's effect ({line['effect']:.3f} against "
+        f"{line['full']:.3f}; unsteered {line['unsteered']:.3f}; {line['gain']:.0%} of its gain) at {line['cost']:.1%} "
+        f"of its cost, mean of {line['halves']} halves, of which {line['within']:.0%} lie within 5%; budget kept on "
+        f"{line['kept']:.0%} of the judged halves, by the whole grid's choice on {line['full_kept']:.0%}. "
+        f"{verdict}{': ' + ', '.join(missed) if missed else ''}."
+    )
+
+
+def regret_figure(lines: Sequence[Record], *, caption: str = "", theme: Theme = LIGHT) -> Figure:
+    """Relative effect over cost, a line a method with 95% of the halves; dashed without the divergence budget."""
+    figure = Figure(figsize=(7.0, 3.8), layout="constrained", facecolor=theme.paper)
+    axis = figure.subplots()
+    plain(axis, theme, rules="y")
+    for method in dict.fromkeys(line["method"] for line in lines):
+        color = COLORS.get(method, theme.ink)
+        for pruned in (True, False):
+            own = [line for line in lines if line["method"] == method and line["pruned"] == pruned]
+            cost, value, low, high = (np.array([line[n] for line in own]) for n in ("cost", "value", "low", "high"))
+            style = "-" if pruned else (0, (4, 2))
+            name = method if pruned else f"{method}, replies alone"
+            if pruned:
+                axis.fill_between(cost, low, high, color=color, alpha=0.15, lw=0)
+            axis.plot(cost, value, color=color, lw=1.7, ls=style, marker="o", ms=3.5, label=name)
+    axis.axhline(GOAL["effect"], color=theme.muted, lw=0.9, ls=(0, (2, 2)), zorder=0)
+    axis.axvline(GOAL["cost"], color=theme.muted, lw=0.9, ls=(0, (2, 2)), zorder=0)
+    axis.set_xlabel("share of the grid's cost", fontsize=9, color=theme.ink)
+    axis.set_ylabel("effect, relative to the grid's choice", fontsize=9, color=theme.ink)
+    figure.legend(loc="outside right upper", fontsize=8, frameon=False, labelcolor=theme.ink)
+    return captioned(figure, caption, theme)
+
+
+def divergence_figure(
+    searches: Mapping[str, Search], divergence: Mapping[str, np.ndarray], *, caption: str = "", theme: Theme = LIGHT
+) -> Figure:
+    """Quality and objective of every candidate over the mean divergence of its first token, a colour a method."""
+    figure = Figure(figsize=(9.0, 3.6), layout="constrained", facecolor=theme.paper)
+    axes = figure.subplots(1, 2)
+    for name in (record["method"] for record in listed([_named(name) for name in searches])):
+        search = searches[name]
+        scores = [score(search.task, rows) for rows in search.reply(search.settings, search.examples)]
+        levels = np.maximum(divergence[name].mean(axis=1), 1e-5)
+        for axis, values in zip(axes, np.array(scores).T[::-1], strict=True):
+            axis.plot(levels, values, "o", ms=3.5, mew=0, alpha=0.7, color=COLORS.get(name, theme.ink), label=name)
+    for axis, title in zip(axes, ("valid", next(iter(searches.values())).task.objective), strict=True):
+        plain(axis, theme, rules="y")
+        axis.set_xscale("log")
+        axis.set_title(title, loc="left", fontsize=9.5, color=theme.ink, weight="bold")
+        axis.set_xlabel("divergence of the first token, nats", fontsize=8.5, color=theme.muted)
+    axes[0].legend(fontsize=8, frameon=False, labelcolor=theme.ink)
+    return captioned(figure, caption, theme)
+
+
+def _named(method: str) -> Record:
+    return {"method": method, "strength": None, "reads": None, "writes": None}

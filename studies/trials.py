@@ -1,0 +1,110 @@
+"""What a search asks of a model: replies in many settings, and how far the first token's distribution moves."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interv import VLM, Prompt, Site
+from methods import ContrastBank, NoSteering, Query
+from studies.metrics import Row
+from studies.results import Results, key, read_rows
+from studies.run import Setting, answer, own_vectors, side_by_side
+from studies.searching import Reply
+from studies.tasks.task import Example, Task
+
+SIDE_BY_SIDE = 8  # settings that share a pass
+
+
+def unsteered(settings: Sequence[Setting]) -> Setting:
+    """The setting that adds nothing, for the model of these settings."""
+    first = settings[0].steerer
+    return Setting(NoSteering(first.reads, first.writes, first.fingerprint), 0.0, settings[0].seed)
+
+
+@dataclass(frozen=True, eq=False)
+class Trials:
+    """A model and a task that answer a search; every reply is a row of `results` and is made once."""
+
+    vlm: VLM
+    task: Task
+    results: Results
+    plain: Setting
+    batch_size: int = 256
+    oracle: ContrastBank | None = None
+    context_of: Callable[[Prompt], Prompt] = lambda prompt: prompt
+    _rows: dict[tuple[Any, ...], Row] = field(default_factory=dict)
+
+    def reply(self, settings: Sequence[Setting | None], examples: Sequence[Example]) -> list[list[Row]]:
+        asked = [self.plain if setting is None else setting for setting in settings]
+        answer(
+            self.vlm,
+            self.task,
+            "val",
+            examples,
+            asked,
+            self.results,
+            batch_size=self.batch_size,
+            oracle=self.oracle,
+            context_of=self.context_of,
+        )
+        self._rows.update({key(row): row for row in read_rows(self.results.folder)})
+        return found(self._rows, asked, examples)
+
+    def diverge(self, settings: Sequence[Setting], examples: Sequence[Example]) -> np.ndarray:
+        size = max(1, self.batch_size // SIDE_BY_SIDE)
+        chunks = [examples[start : start + size] for start in range(0, len(examples), size)]
+        return np.concatenate([self._diverge(settings, chunk) for chunk in chunks], axis=1)
+
+    def tokens(self, examples: Sequence[Example]) -> float:
+        """Mean length of the unsteered replies to these examples, with the token that ends them."""
+        rows = self.reply([None], examples)[0]
+        tokenizer = self.vlm.processor.tokenizer
+        return float(np.mean([len(tokenizer.encode(row["reply"], add_special_tokens=False)) + 1 for row in rows]))
+
+    def _diverge(self, settings: Sequence[Setting], chunk: Sequence[Example]) -> Float[np.ndarray, "settings examples"]:
+        prompts = [example.prompt for example in chunk]
+        sites = [Site(layer) for layer in sorted({setting.steerer.reads for setting in settings})]
+        prefill = self.vlm.prefill(prompts, sites)
+        apart = [self.context_of(prompt) for prompt in prompts]
+        contexts = prefill.captured if apart == prompts else self.vlm.capture(apart, sites)
+        plain = _log_probabilities(self.vlm.logits(prefill))
+        parts = []
+        for start in range(0, len(settings), SIDE_BY_SIDE):
+            runs = []
+            for setting in settings[start : start + SIDE_BY_SIDE]:
+                vectors = None if self.oracle is None else own_vectors(self.oracle, chunk, setting.steerer)
+                query = Query(contexts[Site(setting.steerer.reads)], vectors)
+                runs.append(setting.steerer.ops(query, setting.strength))
+            steered = _log_probabilities(self.vlm.logits(*side_by_side(prefill, prompts, runs)))
+            steered = steered.unflatten(0, (len(runs), len(chunk)))
+            parts.append((steered.exp() * (steered - plain)).sum(dim=-1).clamp_min(0.0))
+        return torch.cat(parts).cpu().numpy()
+
+
+def _log_probabilities(logits: Tensor) -> Tensor:
+    return logits.float().log_softmax(dim=-1)
+
+
+def found(
+    rows: dict[tuple[Any, ...], Row], settings: Sequence[Setting], examples: Sequence[Example]
+) -> list[list[Row]]:
+    """The rows of each setting on these validation examples, in their order."""
+    return [
+        [rows[key({"id": example.id, "split": "val", **columns})] for example in examples]
+        for columns in (setting.columns() for setting in settings)
+    ]
+
+
+def replayed(rows: Sequence[Row], plain: Setting) -> Reply:
+    """A `Reply` that looks replies up among rows that are there, which costs nothing."""
+    by_key = {key(row): row for row in rows}
+
+    def reply(settings: Sequence[Setting | None], examples: Sequence[Example]) -> list[list[Row]]:
+        return found(by_key, [plain if setting is None else setting for setting in settings], examples)
+
+    return reply
