@@ -81,7 +81,9 @@ def test_a_run_cut_at_any_line_resumes_to_the_same_rows(finished: Path, tmp_path
     compare(replace(SMALL, out=cut))
     rows = read_rows(cut)
     assert len(by_key(rows)) == len(rows)
-    differing = {k for k, row in by_key(rows).items() if {**row, "image": ""} != {**by_key(read_rows(finished))[k], "image": ""}}
+    differing = {
+        k for k, row in by_key(rows).items() if {**row, "image": ""} != {**by_key(read_rows(finished))[k], "image": ""}
+    }
     assert not differing
     assert len(rows) == len(whole)
 
