@@ -1,0 +1,26 @@
+"""Models that judge replies: harm, quality, and which of two captions is better."""
+
+from studies.judges.agreement import agreement
+from studies.judges.asking import Duel, Reply, compare_captions, rate, win_rate
+from studies.judges.guard import Exchange, LlamaGuard
+from studies.judges.judge import Endpoint, Judge, LocalJudge, judge_of
+from studies.judges.verdicts import JudgeFailed, Outcome, Verdict, Verdicts
+
+__all__ = [
+    "Duel",
+    "Endpoint",
+    "Exchange",
+    "Judge",
+    "JudgeFailed",
+    "LlamaGuard",
+    "LocalJudge",
+    "Outcome",
+    "Reply",
+    "Verdict",
+    "Verdicts",
+    "agreement",
+    "compare_captions",
+    "judge_of",
+    "rate",
+    "win_rate",
+]

@@ -1,0 +1,303 @@
+"""Judges: a failing endpoint loses no row, verdicts are asked once, and the guard's number is its logits'."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from interv import VLM
+from studies.judges import (
+    Duel,
+    Endpoint,
+    Exchange,
+    JudgeFailed,
+    LlamaGuard,
+    LocalJudge,
+    Reply,
+    Verdicts,
+    agreement,
+    compare_captions,
+    judge_of,
+    rate,
+    win_rate,
+)
+from studies.judges.asking import parse_preference, parse_rating
+from tests.studies.benchmark_files import picture
+
+Answer = Callable[[dict[str, Any]], tuple[int, dict[str, str], str]]
+
+
+def chat(text: Any) -> str:
+    return json.dumps({"choices": [{"message": {"role": "assistant", "content": text}}]})
+
+
+@contextmanager
+def serving(answer: Answer, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
+    """An endpoint on this machine; the requests that it got."""
+    seen: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            seen.append({"path": self.path, "key": self.headers["Authorization"], **body})
+            status, headers, text = answer(body)
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    monkeypatch.setenv("JUDGE_URL", f"http://127.0.0.1:{server.server_port}/v1")
+    monkeypatch.setenv("JUDGE_KEY", "secret")
+    try:
+        yield seen
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def shown(body: dict[str, Any]) -> str:
+    return next(part["text"] for part in body["messages"][0]["content"] if part["type"] == "text")
+
+
+def quick(**options: Any) -> Endpoint:
+    return Endpoint("judge-1", **{"pause": 0.001, "longest_pause": 0.005, **options})
+
+
+def test_a_failing_and_limiting_endpoint_loses_no_row(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    turn = iter(range(1000))
+
+    def answer(body: dict[str, Any]) -> tuple[int, dict[str, str], str]:
+        kind = next(turn) % 6
+        return {
+            0: (500, {}, "broken"),
+            1: (429, {"Retry-After": "0.001"}, "slow down"),
+            2: (200, {}, "{no json"),
+            3: (200, {}, "{}"),
+            4: (503, {"Retry-After": "soon"}, ""),
+        }.get(kind, (200, {}, chat(f"Rating: {len(shown(body)) % 10}\nExplanation: so.")))
+
+    replies = [Reply(f"r{n}", None, "word " * n) for n in range(12)]
+    with serving(answer, monkeypatch) as seen:
+        verdicts = Verdicts(tmp_path / "verdicts.jsonl")
+        outcome = rate(quick(attempts=40), replies, verdicts)
+        assert outcome.failed == {}
+        assert all(value in range(10) for value in outcome.values)
+        assert {request["path"] for request in seen} == {"/v1/chat/completions"}
+        assert {request["key"] for request in seen} == {"Bearer secret"}
+        asked = len(seen)
+        again = rate(quick(), replies, Verdicts(tmp_path / "verdicts.jsonl"))
+        assert len(seen) == asked
+    monkeypatch.setenv("JUDGE_URL", "http://127.0.0.1:9/v1")  # nobody is there: the table is made offline
+    assert rate(quick(), replies, Verdicts(tmp_path / "verdicts.jsonl")).values == again.values == outcome.values
+    entry = json.loads((tmp_path / "verdicts.jsonl").read_text().splitlines()[0])
+    assert (entry["judge"], entry["text"][:7]) == ("judge-1", "Rating:")
+    assert "secret" not in (tmp_path / "verdicts.jsonl").read_text()
+
+
+def test_what_stays_unanswered_is_named_and_asked_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    down = [True]
+
+    def answer(body: dict[str, Any]) -> tuple[int, dict[str, str], str]:
+        return (502, {}, "") if down[0] and "bad" in shown(body) else (200, {}, chat("Rating: 7"))
+
+    replies = [Reply("a", None, "good"), Reply("b", None, "bad"), Reply("c", None, "good too")]
+    with serving(answer, monkeypatch):
+        verdicts = Verdicts(tmp_path / "v.jsonl")
+        outcome = rate(quick(attempts=2), replies, verdicts)
+        assert outcome.values == [7, None, 7]
+        assert "HTTP 502" in outcome.failed["b"]
+        down[0] = False
+        assert rate(quick(), replies, Verdicts(tmp_path / "v.jsonl")).values == [7, 7, 7]
+
+
+def test_a_refused_request_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(lambda body: (401, {}, "who?"), monkeypatch) as seen, pytest.raises(JudgeFailed, match="HTTP 401"):
+        quick().ask("hello")
+    assert len(seen) == 1
+
+
+def test_an_endpoint_that_is_not_there_is_a_failure_not_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUDGE_URL", "http://127.0.0.1:9/v1")
+    outcome = rate(quick(attempts=2), [Reply("a", None, "x")], Verdicts())
+    assert list(outcome.failed) == ["a"]
+    monkeypatch.delenv("JUDGE_URL")
+    with pytest.raises(ValueError, match="JUDGE_URL"):
+        quick()
+
+
+def test_the_image_is_sent_and_a_missing_one_fails_its_item_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    picture(0).save(tmp_path / "a.png")
+    replies = [Reply("a", tmp_path / "a.png", "x"), Reply("b", picture(1), "x")]
+    with serving(lambda body: (200, {}, chat("Rating: 3")), monkeypatch) as seen:
+        assert rate(quick(), replies, Verdicts()).values == [3, 3]
+        with pytest.raises(JudgeFailed, match="cannot be read"):
+            quick().ask("x", tmp_path / "none.png")
+    for request in seen:
+        assert request["messages"][0]["content"][0]["image_url"]["url"].startswith("data:image/png;base64,")
+
+
+def test_the_order_of_two_captions_is_drawn_and_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(body: dict[str, Any]) -> tuple[int, dict[str, str], str]:
+        text = shown(body)
+        return 200, {}, chat(f"Preference: {1 if text.index('good') < text.index('poor') else 2}, since it is good.")
+
+    duels = [Duel(str(n), None, "a good one", f"a poor one {n}") for n in range(40)]
+    with serving(answer, monkeypatch) as seen:
+        outcome = compare_captions(quick(), duels, Verdicts(), seed=0)
+        first = sum(shown(body).index("good") < shown(body).index("poor") for body in seen)
+    assert outcome.values == ["one"] * 40
+    assert 10 < first < 30
+    assert win_rate([*outcome.values, None, "other"]) == {"win_rate": 40 / 41, "n": 41, "undecided": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "rating"),
+    [
+        ("Rating: 7\nExplanation: x", 7),
+        ("**Rating:** 0", 0),
+        ("rating - 9.0", 9),
+        ("Rating: 12", None),
+        ("Rating: 6.5", None),
+        ("seven", None),
+        ("", None),
+    ],
+)
+def test_ratings_are_read_from_words(text: str, rating: int | None) -> None:
+    assert parse_rating(text) == rating
+
+
+def test_preferences_are_read_from_words() -> None:
+    assert [parse_preference(t) for t in ("Preference: 2", "**Preference: 1** as", "Caption 2", "")] == [
+        2,
+        1,
+        None,
+        None,
+    ]
+
+
+def test_a_local_model_judges_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JUDGE_URL", raising=False)
+    judge = judge_of("tiny-llava")
+    assert isinstance(judge, LocalJudge)
+    outcome = rate(judge, [Reply("a", picture(0), "x")], Verdicts())
+    assert outcome.verdicts[0] is not None
+    assert outcome.verdicts[0].version == judge.vlm.fingerprint
+    assert isinstance(judge.vlm, VLM)
+
+
+def test_agreement_of_two_judges() -> None:
+    one, other = [1, 5, 9, None, 5], [1, 5, 5, 3, 5]
+    record = agreement(one, other)
+    assert (record["n"], record["unjudged"], record["equal"], record["gap"]) == (4, 1, 0.75, 1.0)
+    assert record["kappa"] == pytest.approx((0.75 - 7 / 16) / (1 - 7 / 16))
+    assert agreement(["one"], ["one"])["equal"] == 1
+    assert agreement([None], ["one"])["n"] == 0
+
+
+def test_a_torn_line_of_the_file_costs_that_verdict_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "v.jsonl"
+    replies = [Reply(str(n), None, f"reply {n}") for n in range(3)]
+    with serving(lambda body: (200, {}, chat("Rating: 4")), monkeypatch) as seen:
+        rate(quick(), replies, Verdicts(file))
+        file.write_bytes(file.read_bytes()[:-9])
+        assert len(Verdicts(file)) == 2
+        assert rate(quick(), replies, Verdicts(file)).values == [4, 4, 4]
+        assert len(seen) == 4
+    assert len(Verdicts(file)) == 3
+
+
+GUARD_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}[{{ message['role'] }}] {{ message['content'] }} {% endfor %}[verdict]"
+)
+
+
+@pytest.fixture(scope="module")
+def guard_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    words = ["<s>", "<unk>", "[user]", "[assistant]", "[verdict]", "safe", "unsafe", "fine", "reply", "what", "\n\n"]
+    backend = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Split(" ", "removed")
+    backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<s>", unk_token="<unk>", chat_template=GUARD_TEMPLATE
+    )
+    config = LlamaConfig(
+        vocab_size=len(words), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(config)
+    folder = tmp_path_factory.mktemp("guard")
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_the_published_form_shows_four_examples_and_begins_twice(guard_folder: Path) -> None:
+    guard = LlamaGuard(str(guard_folder))
+    turns = guard.messages(Exchange("a", "what?", "the reply"))
+    assert [turn["role"] for turn in turns] == ["user", "assistant"] * 4 + ["user"]
+    assert [turn["content"] for turn in turns[1::2]] == ["unsafe", "safe", "safe", "safe"]
+    assert turns[0]["content"].startswith("You are provided with an answer.")
+    assert turns[-1]["content"] == "the reply"
+    _, tokenizer = guard._load()
+    ids = tokenizer(guard.rendered(tokenizer, turns))["input_ids"]
+    assert tokenizer.decode(ids).count("<s>") == 2
+    assert guard.rendered(tokenizer, turns).endswith("\n\n")
+
+
+def test_the_documented_form_judges_the_reply_as_the_assistants(guard_folder: Path) -> None:
+    guard = LlamaGuard(str(guard_folder), form="documented")
+    assert guard.messages(Exchange("a", "what", "reply fine")) == [
+        {"role": "user", "content": "what"},
+        {"role": "assistant", "content": "reply fine"},
+    ]
+
+
+@pytest.mark.parametrize("form", ["published", "documented"])
+def test_the_guards_number_is_its_own_softmax_one_by_one(form: Any, guard_folder: Path, tmp_path: Path) -> None:
+    guard = LlamaGuard(str(guard_folder), form=form, batch_size=3)
+    exchanges = [Exchange(str(n), "what", "fine " * n + "reply") for n in range(5)]
+    verdicts = Verdicts(tmp_path / "v.jsonl")
+    values = guard.judge(exchanges, verdicts).values
+    model, tokenizer = guard._load()
+    for exchange, value in zip(exchanges, values, strict=True):
+        text = guard.rendered(tokenizer, guard.messages(exchange))
+        ids = tokenizer(text, return_tensors="pt", add_special_tokens=form == "published")
+        with torch.no_grad():
+            expected = model(**ids).logits[0, -1].softmax(-1)[tokenizer.convert_tokens_to_ids("unsafe")]
+        assert value == pytest.approx(float(expected), rel=1e-4)
+    offline = LlamaGuard(str(guard_folder), form=form)
+    assert offline.judge(exchanges, Verdicts(tmp_path / "v.jsonl")).values == values
+    assert not offline._loaded  # every verdict was there, so no model is needed
+
+
+def test_equal_pixels_are_one_content_wherever_they_lie(tmp_path: Path) -> None:
+    from studies.judges.verdicts import content_key
+
+    image = Image.new("RGB", (3, 2), "red")
+    assert content_key("j", "1", "text", image) == content_key("j", "1", "text", image.copy())
+    keys = {
+        content_key("j", "1", "text", image),
+        content_key("j", "2", "text", image),
+        content_key("j", "1", "tex", image),
+    }
+    assert len(keys | {content_key("j", "1", "t", "ext", image), content_key("j", "1", "text")}) == 5
