@@ -17,11 +17,18 @@ def steer(
     strength: Strength = 1.0,
     max_new_tokens: int = 64,
     vectors: Float[Tensor, "batch d_model"] | None = None,
+    contexts: Sequence[Prompt] | None = None,
 ) -> Replies:
     """Answer the prompts, steered; each by its own context, all in one batch.
 
-    `vectors` are the inputs' own contrast vectors, for the oracle alone.
+    Args:
+        strength: in multiples of the contrast vector; a number, or one a prompt.
+        vectors: the inputs' own contrast vectors, for the oracle alone.
+        contexts: prompts to read the context from, where it is not read from those that are answered; they cost a
+            pass of their own.
     """
-    prefill = vlm.prefill([steerer.rewrite(prompt) for prompt in prompts], reads=[Site(steerer.reads)])
-    ops = steerer.ops(Query(prefill.captured[Site(steerer.reads)], vectors), strength)
+    site = Site(steerer.reads)
+    prefill = vlm.prefill([steerer.rewrite(prompt) for prompt in prompts], reads=[site])
+    context = prefill.captured[site] if contexts is None else vlm.capture(contexts, [site])[site]
+    ops = steerer.ops(Query(context, vectors), strength)
     return vlm.generate(prefill, ops, max_new_tokens=max_new_tokens)

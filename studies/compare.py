@@ -29,6 +29,7 @@ from studies.tasks.task import Task
 
 METHODS = (*STEERING, "LogitThreshold")
 YES_NO_CONTROLS = ("LogitThreshold", "ConstantDirection")
+NOT_DRAWN = ("precision", "recall", "unparsable", "on_topic")  # in the table, but no curves of them
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ def candidates(bench: Bench, name: str) -> list[Setting]:
     if name in ("NoSteering", "PromptSteering"):
         return [bench.fit(name, grid.reads[0], grid.writes[0], seed)]
     reads = grid.reads if name == "L2S" else grid.reads[:1]
+    if name == "L2S":
+        bench.fits.fill(product(reads, grid.writes), seed)
     return [
         replace(bench.fit(name, read, write, seed), strength=strength)
         for read, write, strength in product(reads, grid.writes, grid.strengths)
@@ -138,7 +141,7 @@ def report(bench: Bench, best: dict[str, Choice]) -> list[Record]:
         f"{task.name} on {bench.vlm.name}",
         metric=task.objective,
         curves=measured,
-        curve_metrics=[metric.name for metric in task.metrics],
+        curve_metrics=[metric.name for metric in task.metrics if metric.name not in NOT_DRAWN],
         curve_note="validation, at the layers chosen for each method",
     )
     draw_example(bench, rows)

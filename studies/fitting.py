@@ -37,18 +37,20 @@ class Fits:
         missing = [(reads, writes) for reads, writes in layers if ("L2S", reads, writes, seed) not in self.made]
         if self.recipe.checkpoint == "best_validation" or not missing:
             return
-        trains = [self._contrasts(reads, writes) for reads, writes in missing]
+        trains = [self._targets(reads, writes) for reads, writes in missing]
         fitted = fit_together(trains, [seed] * len(trains), **self.recipe.fit())
         for (reads, writes), steerer in zip(missing, fitted, strict=True):
             self.made["L2S", reads, writes, seed] = replace(steerer, scope=self.recipe.scope)
 
-    def _contrasts(self, reads: int, writes: int) -> Contrasts:
+    def _targets(self, reads: int, writes: int) -> Contrasts:
+        """What L2S learns to predict; the published code equalises these alone, not the vectors of the means."""
         return self.train.at(reads, writes).equalised(self.recipe.equalise)
 
     def _fit(self, name: str, reads: int, writes: int, seed: int) -> Fitted:
-        train = self._contrasts(reads, writes)
         if name == "L2S":
-            return L2S.fit(train, **self.recipe.fit(self.validation.at(reads, writes)) | {"seed": seed})
+            options = self.recipe.fit(self.validation.at(reads, writes)) | {"seed": seed}
+            return L2S.fit(self._targets(reads, writes), **options)
+        train = self.train.at(reads, writes)
         if name == "NormRnd":
             return NormRnd.fit(train, seed=seed)
         if name == "PromptSteering":
