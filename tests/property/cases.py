@@ -17,18 +17,19 @@ from tests.property.places import HOOK_PLACES, IMAGE_PLACES, PLACES, TOKEN_PLACE
 
 @dataclass(frozen=True)
 class Ask:
-    """A prompt: its question, and the width and height of each image, whose pixels are noise."""
+    """A prompt: its question, the width and height of each image, whose pixels are noise, and a forced answer."""
 
     question: str = "what?"
     sizes: tuple[tuple[int, int], ...] = ((28, 28),)
     seed: int = 0
+    answer: str = ""
 
     def images(self) -> list[Image.Image]:
         rng = np.random.default_rng(self.seed)
         return [Image.fromarray(rng.integers(0, 256, (h, w, 3), dtype=np.uint8)) for w, h in self.sizes]
 
     def prompt(self) -> Prompt:
-        return Prompt(self.images() or None, self.question)
+        return Prompt(self.images() or None, self.question, self.answer)
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def asks(images: tuple[int, int] = (0, 2)) -> st.SearchStrategy[Ask]:
     """Questions of 1 to 14 tokens with so many images, of all sizes."""
     sizes = st.lists(st.tuples(SIDES, SIDES), min_size=images[0], max_size=images[1]).map(tuple)
     question = st.text("abcdefgh ?", min_size=1, max_size=14)
-    return st.builds(Ask, question, sizes, st.integers(0, 99))
+    return st.builds(Ask, question, sizes, st.integers(0, 99), st.sampled_from(("", "", "yes")))
 
 
 def pushes(

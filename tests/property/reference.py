@@ -23,7 +23,11 @@ def own_inputs(vlm: VLM, asks: Sequence[Ask], side: str = "left") -> dict[str, T
     for ask in asks:
         content = [{"type": "image"} for _ in ask.sizes] + [{"type": "text", "text": ask.question}]
         turns = [{"role": "user", "content": content}]
-        texts.append(vlm.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+        end: dict[str, Any] = {"add_generation_prompt": True}
+        if ask.answer:
+            turns.append({"role": "assistant", "content": [{"type": "text", "text": ask.answer}]})
+            end = {"continue_final_message": True}
+        texts.append(vlm.processor.apply_chat_template(turns, tokenize=False, **end))
     bos = vlm.processor.tokenizer.bos_token
     batch = vlm.processor(
         text=texts,

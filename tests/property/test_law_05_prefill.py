@@ -1,5 +1,6 @@
 """Law 5: one prefill replaces the second pass over the prompt, also after other batches have run."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -42,7 +43,7 @@ def check_one_prefill_equals_two_passes(vlm: VLM, case: Case) -> None:
         same_reply(replies.token_ids[row], replies.logits[row], tokens[0], logits[0])
 
 
-def _from_token(prompt: int, scope: str, shift: Tensor):  # noqa: ANN202
+def _from_token(prompt: int, scope: str, shift: Tensor) -> Callable[[Tensor], Tensor]:
     seen: list[int] = []
 
     def change(hidden: Tensor) -> Tensor:

@@ -1,0 +1,93 @@
+"""Law 5: contrasts captured behind a shared prefix equal full passes of every prompt by itself."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from interv import VLM
+from methods import ContrastPair, capture_contrasts
+from tests.property.cases import Ask, Case, asks
+from tests.property.reference import close, from_scratch, full_pass, own_inputs
+
+SAID = 3  # tokens that the model adds by itself where a pool averages over them
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A training example: the question, and the two completions, which may ask with other words."""
+
+    ask: Ask
+    positive: str = "yes"
+    negative: str = "no"
+    suffix: str = ""
+
+    def variants(self) -> tuple[Ask, Ask, Ask]:
+        asked = replace(self.ask, question=self.ask.question + self.suffix, answer="")
+        return replace(self.ask, answer=""), replace(asked, answer=self.positive), replace(asked, answer=self.negative)
+
+    def pair(self) -> ContrastPair:
+        prompt, positive, negative = self.variants()
+        images = prompt.prompt()
+        same = [replace(variant.prompt(), image=images.image) for variant in (positive, negative)]
+        return ContrastPair(images, *same, behavior="b", id=self.ask.question)
+
+
+def check_contrasts_equal_full_passes(vlm: VLM, contrasts: tuple[Contrast, ...], pool: Any) -> None:
+    pairs = [contrast.pair() for contrast in contrasts]
+    bank = capture_contrasts(vlm, pairs, batch_size=2, pool=pool, generated_tokens=SAID, progress=False)
+    assert bank.layers == tuple(range(vlm.n_layers))
+    assert bank.id == tuple(contrast.ask.question for contrast in contrasts)
+    for row, contrast in enumerate(contrasts):
+        asked, positive, negative = contrast.variants()
+        close(bank.context[row], by_hand(vlm, asked, "last"))
+        close(bank.positive[row], by_hand(vlm, positive, pool))
+        close(bank.negative[row], by_hand(vlm, negative, pool))
+
+
+def by_hand(vlm: VLM, ask: Ask, pool: str) -> Tensor:
+    """The pooled hidden states of every layer, `[layers, d_model]`; the last one by a hook, before the final norm."""
+    alone, reply = Case((ask,), (), SAID + 1), []
+    if pool == "mean_generated":
+        ends = vlm.model.generation_config.eos_token_id
+        (tokens,), _ = from_scratch(vlm, alone, eos_token_id=ends)
+        stop = next((i + 1 for i, token in enumerate(tokens) if token in {ends} or token == ends), len(tokens))
+        reply = tokens[: stop - 1]
+    last: list[Tensor] = []
+    block = vlm.model.model.language_model.layers[-1]
+    handle = block.register_forward_hook(lambda module, args, hidden: last.append(hidden))
+    states = full_pass(vlm, alone, 0, reply, output_hidden_states=True).hidden_states
+    handle.remove()
+    layers = torch.stack([*states[1:-1], last[0]])[:, 0]
+    if pool in ("last", "before_last"):
+        return layers[:, -1 if pool == "last" else -2]
+    whole, bare = (own_inputs(vlm, [one])["input_ids"][0].tolist() for one in (ask, replace(ask, answer="")))
+    assert whole[: len(bare)] == bare
+    return layers[:, len(bare) :].mean(1)
+
+
+@st.composite
+def contrast_lists(draw: st.DrawFn) -> tuple[Contrast, ...]:
+    """Pairs with and without images, completions of different lengths, and words that only the training asks with."""
+    suffix = st.sampled_from(("", " please"))
+    words = st.sampled_from(("yes", "no", "it is", "yes, it is so"))
+    return tuple(draw(st.lists(st.builds(Contrast, asks(), words, words, suffix), min_size=1, max_size=3)))
+
+
+@given(contrasts=contrast_lists(), pool=st.sampled_from(("last", "before_last", "mean", "mean_generated")))
+def test_contrasts_equal_full_passes(vlm: VLM, contrasts: tuple[Contrast, ...], pool: str) -> None:
+    check_contrasts_equal_full_passes(vlm, contrasts, pool)
+
+
+def test_other_images_in_the_completions_run_whole(vlm: VLM) -> None:
+    """A pair whose prompts show different images shares no prefix."""
+    ask = Ask("same?", ((28, 28),), 0)
+    other = replace(ask, seed=1, answer="yes")
+    pair = ContrastPair(ask.prompt(), other.prompt(), replace(ask, answer="no").prompt())
+    bank = capture_contrasts(vlm, [pair], progress=False)
+    close(bank.positive[0], by_hand(vlm, other, "last"))
+    close(bank.negative[0], by_hand(vlm, replace(ask, answer="no"), "last"))
+    close(bank.context[0], by_hand(vlm, ask, "last"))
