@@ -11,6 +11,8 @@ from interv import VLM
 from methods import ContrastBank, capture_contrasts
 from studies.choosing import Choice, Grid, thinned
 from studies.fitting import SEEDED, Fits
+from studies.judges import LlamaGuard, judge_of
+from studies.judges.panel import Panel
 from studies.metrics import Row
 from studies.recipes import RECIPES, Recipe
 from studies.results import Results, read_rows
@@ -26,6 +28,8 @@ class Common:
     model: str = "tiny-llava"  # an embedded model, a local folder, or a hub id
     data: Path | None = None  # folder of a real benchmark; without one it comes from the hub
     recipe: str | None = None  # a named recipe of studies/recipes.py; the task's own by default
+    guard: str | None = None  # Llama-Guard-3 (hub id or folder), for the unsafe score of mm_safety
+    judge: str | None = None  # rates replies 0 to 9: a model at the endpoint of JUDGE_URL, or a hub id or folder
     strength: tuple[float, ...] = ()  # try these strengths alone
     out: Path | None = None  # the result folder; results/<study>/<task>-<model> by default
     seed: int = 0  # the first seed of the methods that draw random numbers
@@ -48,6 +52,7 @@ class Bench:
     grid: Grid
     common: Common
     results: Results
+    kept: str = "contrasts"  # the part of the result folder where contrasts lie; another one for another recipe's
     _made: dict[Any, Any] = field(default_factory=dict)
 
     def examples(self, split: Split) -> list[Example]:
@@ -101,10 +106,13 @@ class Bench:
         )
 
     def rows(self, split: Split) -> list[Row]:
-        return [row for row in read_rows(self.results.folder) if row["split"] == split]
+        """The split's rows as they were written, with the judges' marks where the task has judges."""
+        rows = [row for row in read_rows(self.results.folder) if row["split"] == split]
+        judged = getattr(self.task, "judged", None)
+        return rows if judged is None else judged(rows, self.results.folder / "verdicts.jsonl")
 
     def _captured(self, split: Split) -> ContrastBank:
-        folder = self.results.folder / "contrasts" / split
+        folder = self.results.folder / self.kept / split
         if (folder / "contrasts.json").exists():
             return ContrastBank.load(folder)
         wanted = {example.id for example in self.examples(split)}
@@ -131,7 +139,9 @@ def prepare(common: Common) -> tuple[VLM, Task, Recipe]:
     vlm = VLM.load(common.model, device=common.device)
     recipe = recipe_of(common.task, common.model, vlm, named)
     if common.task in BENCHMARKS:
-        return vlm, BENCHMARKS[common.task](common.data, recipe), recipe
+        guard = None if common.guard is None else LlamaGuard(common.guard, device=common.device)
+        panel = Panel(guard, None if common.judge is None else judge_of(common.judge, common.device))
+        return vlm, BENCHMARKS[common.task](common.data, recipe, panel), recipe
     if common.data is not None:
         raise ValueError(f"{common.task} makes its own images; --data is for {', '.join(BENCHMARKS)}.")
     return vlm, TASKS[common.task](), recipe

@@ -57,14 +57,25 @@ def read_rows(file: Path) -> Read:
 
 def read_table(file: Path) -> Read:
     """The objects of a JSON object of objects, each with its own key as its place."""
+    twice: list[str] = []
+
+    def first_counts(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                twice.append(key)
+            found.setdefault(key, value)
+        return found
+
     try:
-        value = json.loads(file.read_text(encoding="utf-8-sig"))
+        value = json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=first_counts)
     except (OSError, ValueError) as error:  # a UnicodeDecodeError is a ValueError
         return Read((), (Flaw(file.name, f"is no JSON ({error}); fetch the file again"),))
     if not isinstance(value, dict):
         return Read((), (Flaw(file.name, f"holds a {type(value).__name__}, not an object of items by their ids"),))
     read = _objects(file, value.items())
-    return Read(tuple((place.rpartition(":")[2], row) for place, row in read.rows), read.flaws)
+    again = tuple(Flaw(f"{file.stem}/{key} (again)", "the id is there already; the first counts") for key in twice)
+    return Read(tuple((place.rpartition(":")[2], row) for place, row in read.rows), (*read.flaws, *again))
 
 
 def _objects(file: Path, values: Iterable[tuple[Any, Any]]) -> Read:

@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from interv import VLM
 from studies.judges import (
@@ -32,6 +30,7 @@ from studies.judges import (
 )
 from studies.judges.asking import parse_preference, parse_rating
 from tests.studies.benchmark_files import picture
+from tests.studies.guards import save_guard
 
 Answer = Callable[[dict[str, Any]], tuple[int, dict[str, str], str]]
 
@@ -225,30 +224,9 @@ def test_a_torn_line_of_the_file_costs_that_verdict_alone(monkeypatch: pytest.Mo
     assert len(Verdicts(file)) == 3
 
 
-GUARD_TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}[{{ message['role'] }}] {{ message['content'] }} {% endfor %}[verdict]"
-)
-
-
 @pytest.fixture(scope="module")
 def guard_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    words = ["<s>", "<unk>", "[user]", "[assistant]", "[verdict]", "safe", "unsafe", "fine", "reply", "what", "\n\n"]
-    backend = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.Split(" ", "removed")
-    backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, bos_token="<s>", unk_token="<unk>", chat_template=GUARD_TEMPLATE
-    )
-    config = LlamaConfig(
-        vocab_size=len(words), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = LlamaForCausalLM(config)
-    folder = tmp_path_factory.mktemp("guard")
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return save_guard(tmp_path_factory.mktemp("guard"))
 
 
 def test_the_published_form_shows_four_examples_and_begins_twice(guard_folder: Path) -> None:
