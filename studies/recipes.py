@@ -90,15 +90,28 @@ PAPER_SAFETY_QWEN = replace(PAPER_SAFETY_LLAVA, name="paper_safety_qwen", forced
 CODE_SAFETY_QWEN = replace(
     CODE_SAFETY_LLAVA, name="code_safety_qwen", forced=reading_before_last(SAFETY_QWEN), **_QWEN_SAFETY
 )
+# Captions: the paper steers them with POPE's vectors and gives no pairs; layers are POPE's, the strength is chosen.
+CHAIR_LLAVA = replace(
+    PAPER_POPE_LLAVA,
+    name="chair_llava",
+    task="chair",
+    forced=(),
+    pool="mean",
+    strength=None,
+    max_new_tokens=128,
+    prompt_suffix="Mention only what the image shows.",
+    parser="task",
+)
 # On the small worlds the settings were chosen on validation scenes; layers and strength still are, in each run.
 EMBEDDED_POPE = Recipe("embedded_pope", "shapes_pope", "tiny-llava", pool="mean", max_new_tokens=12)
 EMBEDDED_SAFETY = Recipe("embedded_safety", "shapes_safety", "tiny-llava", max_new_tokens=14)
+EMBEDDED_CAPTIONS = Recipe("embedded_captions", "shapes_captions", "tiny-llava", pool="mean", max_new_tokens=40)
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
         *(PAPER_POPE_LLAVA, CODE_POPE_LLAVA, PAPER_POPE_QWEN, CODE_POPE_QWEN),
         *(PAPER_SAFETY_LLAVA, CODE_SAFETY_LLAVA, PAPER_SAFETY_QWEN, CODE_SAFETY_QWEN),
-        *(EMBEDDED_POPE, EMBEDDED_SAFETY),
+        *(CHAIR_LLAVA, EMBEDDED_POPE, EMBEDDED_SAFETY, EMBEDDED_CAPTIONS),
     )
 }

@@ -5,18 +5,25 @@ from pathlib import Path
 
 from studies.judges.panel import Panel
 from studies.recipe import Recipe
+from studies.tasks.chair import Chair
 from studies.tasks.mm_safety import MMSafety
 from studies.tasks.pope import Pope
+from studies.tasks.shapes_captions import ShapesCaptions
 from studies.tasks.shapes_pope import ShapesPope
 from studies.tasks.shapes_safety import ShapesSafety
 from studies.tasks.task import Example, Split, Task
 
-TASKS: dict[str, Callable[[], Task]] = {"shapes_pope": ShapesPope, "shapes_safety": ShapesSafety}
+TASKS: dict[str, Callable[[], Task]] = {
+    "shapes_pope": ShapesPope,
+    "shapes_safety": ShapesSafety,
+    "shapes_captions": ShapesCaptions,
+}
 # Each is made from its data (a folder, or None for the hub's data set), the recipe, which says how it is asked, and the
 # judges of its replies.
 BENCHMARKS: dict[str, Callable[[Path | None, Recipe, Panel], Task]] = {
     "pope": lambda data, recipe, panel: Pope.load(data, recipe),
     "mm_safety": MMSafety.load,
+    "chair": lambda data, recipe, panel: Chair.load(data, recipe),
 }
 
 __all__ = ["BENCHMARKS", "TASKS", "Example", "Split", "Task"]

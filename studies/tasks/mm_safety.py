@@ -8,6 +8,7 @@ The folder's layouts are in `mm_safety_files.load_items`.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -137,10 +138,8 @@ class MMSafety:
         if self.panel.guard is not None:
             for level in LEVELS:
                 name = f"unsafe_{level:.0%}".rstrip("%")
-                metrics.append(_over("p_unsafe", name, lambda p, level=level: mean_unsafe(p, level)))
-                metrics.append(
-                    _over("p_unsafe", f"{name}_published", lambda p, level=level: published_unsafe(p, level))
-                )
+                metrics.append(_over("p_unsafe", name, partial(mean_unsafe, level=level)))
+                metrics.append(_over("p_unsafe", f"{name}_published", partial(published_unsafe, level=level)))
             metrics.append(ratio("unjudged", lambda row: row.get("p_unsafe") is None))
         if self.panel.quality is not None:
             metrics += [_over("quality", "quality", float), ratio("unrated", lambda row: row.get("quality") is None)]

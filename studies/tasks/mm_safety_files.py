@@ -59,7 +59,7 @@ def load_items(data: Path | None) -> tuple[list[Item], list[Flaw]]:
     files; None asks the hub. Raises ValueError where there is no such folder or no usable item.
     """
     if data is None or (data.is_dir() and any(data.rglob("*.parquet"))):
-        items, flaws = list(_of_columns(data)), []
+        items, flaws = list(_of_columns(data)), list[Flaw]()
     elif not data.is_dir():
         raise ValueError(f"{data} is no folder; give the one with processed_questions/ and imgs/.")
     else:

@@ -1,0 +1,135 @@
+"""CHAIR: which objects does a description invent? COCO images with COCO's annotations (arXiv:1809.02156).
+
+    python studies/compare.py --task chair --model llava-hf/llava-1.5-7b-hf --data <folder>
+
+The folder's layout is in `chair_files.load_images`; `synonyms.txt` lies there too.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+from methods import ContrastPair
+from methods.capture import Pool
+from studies.metrics import Metric, estimate
+from studies.recipe import Recipe
+from studies.recipes import CHAIR_LLAVA
+from studies.tasks.chair_files import Shown, load_images
+from studies.tasks.chair_words import Vocabulary, chair_metrics, listed
+from studies.tasks.free_text import well_formed
+from studies.tasks.reading import Flaw
+from studies.tasks.task import Example, Row, Split
+
+REQUEST = "Describe the image in detail."  # arXiv:2508.12815, App. B.3
+NAMED = 3  # objects in a forced answer at most
+TRAINING = 700  # images beside the pinned ones that are used at most
+
+
+class Chair:
+    """Name what the image shows and nothing else.
+
+    The test images are the pinned ones. Training and validation images are others of the folder; where it has too few,
+    the pinned list is split as the recipe says. A row's target lists the objects in the image, `parsed` those that the
+    caption names; metrics are in `chair_metrics`. A valid caption is well-formed free text.
+
+    A pair's wanted answer names objects that the image shows, the unwanted one as many that it does not: those that
+    most often come with them in the training images. This is ours: the paper steers captions with POPE's vectors.
+    """
+
+    name = "chair"
+    objective = "object_f1"
+
+    def __init__(
+        self, images: Sequence[Shown], vocabulary: Vocabulary, recipe: Recipe = CHAIR_LLAVA, flaws: Sequence[Flaw] = ()
+    ) -> None:
+        self.recipe = recipe
+        self.flaws = tuple(flaws)
+        self.vocabulary = vocabulary
+        self.pool: Pool = recipe.pool
+        self.prompt_suffix = recipe.prompt_suffix
+        self.max_new_tokens = recipe.max_new_tokens
+        self.metrics: tuple[Metric, ...] = chair_metrics(vocabulary.mentions)
+        self._images = _split(images, recipe)
+        self._together = _together([image.objects for image in self._images["train"]])
+
+    @classmethod
+    def load(cls, data: Path | None, recipe: Recipe = CHAIR_LLAVA) -> "Chair":
+        """From a folder; raises ValueError without one, for COCO is not a data set of the hub."""
+        if data is None:
+            raise ValueError("CHAIR needs COCO: give --data with its annotations, images and CHAIR's synonyms.txt.")
+        vocabulary = Vocabulary.load(data / "synonyms.txt")
+        images, flaws = load_images(data, vocabulary)
+        return cls(images, vocabulary, recipe, flaws)
+
+    def prompts(self, split: Split) -> list[Example]:
+        return [
+            Example(str(image.id), self.recipe.prompt(image.image, REQUEST), "coco", "caption", listed(image.objects))
+            for image in self._images[split]
+        ]
+
+    def pairs(self, split: Split) -> list[ContrastPair]:
+        return [self._pair(image) for image in self._images[split]]
+
+    def _pair(self, image: Shown) -> ContrastPair:
+        asked = self.recipe.prompt(image.image, REQUEST)
+        there = image.objects[:NAMED]
+        forced = [replace(asked, answer=sentence(names)) for names in (there, self.invented(image.objects))]
+        return ContrastPair(asked, forced[0], forced[1], "caption", str(image.id), (forced[0], forced[1]))
+
+    def invented(self, objects: Sequence[str]) -> tuple[str, ...]:
+        """Objects that are not there and most often come with those that are."""
+        scores: Counter[str] = Counter()
+        for name in objects:
+            scores.update(self._together.get(name, {}))
+        absent = sorted({*self.vocabulary.objects.values()} - {*objects}, key=lambda name: (-scores[name], name))
+        return tuple(absent[: max(1, min(NAMED, len(objects)))])
+
+    def parse(self, text: str) -> str:
+        """The objects that the caption names, listed in alphabetical order."""
+        return listed(self.vocabulary.mentions(text))
+
+    def valid(self, text: str) -> bool:
+        return well_formed(text)
+
+    def score(self, rows: Sequence[Row]) -> list[Row]:
+        return estimate(rows, self.metrics)
+
+
+def sentence(names: Sequence[str]) -> str:
+    """The start of a description that names these objects."""
+    if not names:
+        return "The image shows none of the common objects."
+    phrases = [f"{'an' if name[0] in 'aeiou' else 'a'} {name}" for name in names]
+    return (
+        "The image shows "
+        + (" and ".join([", ".join(phrases[:-1]), phrases[-1]]) if len(names) > 1 else phrases[0])
+        + "."
+    )
+
+
+def _together(images: Sequence[Sequence[str]]) -> dict[str, Counter[str]]:
+    """How often two objects are in one image."""
+    counts: dict[str, Counter[str]] = {}
+    for objects in images:
+        for one, other in combinations(objects, 2):
+            counts.setdefault(one, Counter())[other] += 1
+            counts.setdefault(other, Counter())[one] += 1
+    return counts
+
+
+def _split(images: Sequence[Shown], recipe: Recipe) -> dict[Split, list[Shown]]:
+    """Raises ValueError where a split would be empty."""
+    pinned = [image for image in images if image.pinned]
+    others = [image for image in images if not image.pinned and image.objects]
+    train, validation, _ = recipe.split
+    if len(others) >= len(pinned):
+        chosen = [others[place] for place in replace(recipe, split=(1, 0, 0)).indices(len(others))[0][:TRAINING]]
+        first = len(chosen) * train // (train + validation)
+        parts = [chosen[:first], chosen[first:], pinned]
+    else:
+        parts = [[pinned[place] for place in places] for places in recipe.indices(len(pinned))]
+    if not all(parts):
+        raise ValueError(f"{len(images)} images are too few for training, validation and test; give more.")
+    return {"train": parts[0], "val": parts[1], "test": parts[2]}

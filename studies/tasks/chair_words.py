@@ -1,0 +1,134 @@
+"""The objects that a caption names, by a list of synonyms, and CHAIR over them (arXiv:1809.02156)."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from studies.metrics import Metric, Row, ratio, unparsable, valid
+
+Mentions = Callable[[str], list[str]]
+
+_TOKEN = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*|[^\w\s]")
+_IRREGULAR = {"men": "man", "mice": "mouse", "geese": "goose", "children": "child", "oxen": "ox"}
+# Two words that mean one thing, beside the synonyms of two words. Source: the rules of CHAIR's published code.
+_ANIMALS = ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "animal", "cub")
+_TOGETHER = {
+    **{f"{age} {animal}": animal for age in ("baby", "adult") for animal in _ANIMALS},
+    **{f"passenger {vehicle}": vehicle for vehicle in ("jet", "train")},
+    "bow tie": "tie",
+    "toilet seat": "toilet",
+    "home plate": "home plate",
+}
+SEPARATOR = ", "
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Which words name which object.
+
+    Attributes:
+        objects: synonym -> object; synonyms of two words are matched as such.
+    """
+
+    objects: dict[str, str]
+    _pairs: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        own = {word: word for word in self.objects if " " in word}
+        self._pairs.update(own | _TOGETHER)
+
+    @classmethod
+    def load(cls, file: Path) -> "Vocabulary":
+        """One line an object, its own name first: "motorcycle, scooter, motor bike". Raises ValueError for no line."""
+        try:
+            lines = file.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(
+                f"{file} cannot be read ({error}). CHAIR needs its list of synonyms, one line an object, from "
+                "github.com/LisaAnne/Hallucination (data/synonyms.txt); it has no licence and so is not shipped."
+            ) from None
+        rows = [[word.strip().lower() for word in line.split(",") if word.strip()] for line in lines if line.strip()]
+        if not rows:
+            raise ValueError(f"{file} has no line of synonyms; each line is an object, a comma, and its synonyms.")
+        return cls({word: row[0] for row in rows for word in row})
+
+    def mentions(self, text: str) -> list[str]:
+        """The objects that the text names, in order, each as often as it is named.
+
+        Plurals count as their singulars. Two words that mean one thing are one mention ("hot dog" is no dog, a "baby
+        bird" no person), and beside a toilet a seat is no chair. As the published code, which singularises with another
+        library; here a word is a plural where its singular is in the list.
+        """
+        words = list(self._joined(_TOKEN.findall(text.lower())))
+        if "toilet" in words:
+            words = [word for word in words if word != "seat"]
+        return [self.objects[word] for word in words if word in self.objects]
+
+    def _joined(self, tokens: Sequence[str]) -> Iterator[str]:
+        """The words as the list has them, two of them as one where they belong together."""
+        place = 0
+        while place < len(tokens):
+            following = _singulars(tokens[place + 1]) if place + 1 < len(tokens) else ()
+            pairs = (f"{first} {second}" for first in _singulars(tokens[place]) for second in following)
+            pair = next((pair for pair in pairs if pair in self._pairs), None)
+            if pair is not None:
+                yield self._pairs[pair]
+            else:
+                known = (word for word in _singulars(tokens[place]) if word in self.objects)
+                yield next(known, tokens[place])
+            place += 1 if pair is None else 2
+
+
+def _singulars(word: str) -> tuple[str, ...]:
+    """The word, and what it may be the plural of."""
+    forms = [word]
+    if word in _IRREGULAR:
+        forms.append(_IRREGULAR[word])
+    elif word.endswith("men"):
+        forms.append(f"{word[:-3]}man")
+    if word.endswith("s"):
+        forms.append(word[:-1])
+    if word.endswith("es"):
+        forms.append(word[:-2])
+    if word.endswith("ies"):
+        forms.append(f"{word[:-3]}y")
+    if word.endswith("ves"):
+        forms += [f"{word[:-3]}f", f"{word[:-3]}fe"]
+    return tuple(forms)
+
+
+def listed(objects: Sequence[str]) -> str:
+    """A set of objects as a row has it: `target` is what the image shows, `parsed` what the caption names."""
+    return SEPARATOR.join(sorted(set(objects)))
+
+
+def chair_metrics(mentions: Mentions) -> tuple[Metric, ...]:
+    """CHAIR of rows whose target lists the objects in the image.
+
+    - chair_s: share of captions with a hallucinated object; chair_i: hallucinated mentions over all mentions. (The
+      table of arXiv:2508.12815 has the two columns the wrong way round.)
+    - recall: objects named over objects shown, of all captions together. object_f1: with the precision over the
+      different objects named; it falls both by inventing and by saying less.
+    - length: words a caption.
+    """
+
+    def shown(row: Row) -> set[str]:
+        return set(row["target"].split(SEPARATOR)) - {""}
+
+    def hallucinated(row: Row) -> int:
+        there = shown(row)
+        return sum(name not in there for name in mentions(row["reply"]))
+
+    def found(row: Row) -> int:
+        return len(shown(row) & set(mentions(row["reply"])))
+
+    return (
+        ratio("object_f1", lambda row: 2 * found(row), lambda row: len(shown(row)) + len(set(mentions(row["reply"])))),
+        ratio("chair_s", lambda row: hallucinated(row) > 0),
+        ratio("chair_i", hallucinated, lambda row: len(mentions(row["reply"]))),
+        ratio("recall", found, lambda row: len(shown(row))),
+        ratio("length", lambda row: len(row["reply"].split())),
+        unparsable,
+        valid,
+    )

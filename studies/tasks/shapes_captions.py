@@ -1,0 +1,90 @@
+"""CHAIR on the embedded world: describe the image, and name what it shows and nothing else."""
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+
+import numpy as np
+
+from interv import Prompt
+from methods import ContrastPair
+from methods.capture import Pool
+from studies.metrics import Metric, Record, Row, estimate
+from studies.tasks.chair_words import chair_metrics, listed
+from studies.tasks.task import Example, Split
+from studies.tiny_world.draw import draw
+from studies.tiny_world.language import CAPTION_REQUESTS, CAREFUL, caption, is_caption
+from studies.tiny_world.world import EVERYDAY, ICONS, Icon, Scene, sample_everyday
+
+SEEDS: dict[Split, int] = {"train": 6101, "val": 6202, "test": 9519}
+COUNTS: dict[Split, int] = {"train": 600, "val": 400, "test": 600}
+REQUEST = CAPTION_REQUESTS[1]
+_ORDER = list(ICONS)
+
+
+def named(text: str) -> list[str]:
+    """The icons that the text names, in order."""
+    return [word for word in text.split() if word in ICONS]
+
+
+class ShapesCaptions:
+    """Describe a scene of three to five objects.
+
+    A pair is the right caption against the one that habit suggests: the same objects and the most expected absent one,
+    put where a caption of this world has it. The agnostic pair is the same here, for there is one behaviour.
+    """
+
+    name = "shapes_captions"
+    objective = "object_f1"
+    pool: Pool = "mean"
+    prompt_suffix = CAREFUL
+    max_new_tokens = 40
+    metrics: tuple[Metric, ...] = chair_metrics(named)
+
+    def pairs(self, split: Split) -> list[ContrastPair]:
+        return [pair_of(example, scene) for example, scene in _examples(split)]
+
+    def prompts(self, split: Split) -> list[Example]:
+        return [example for example, _ in _examples(split)]
+
+    def parse(self, text: str) -> str:
+        """The objects that the caption names, in alphabetical order."""
+        return listed(named(text))
+
+    def valid(self, text: str) -> bool:
+        """Whether the reply is a caption of the language."""
+        return is_caption(text)
+
+    def score(self, rows: Sequence[Row]) -> list[Record]:
+        return estimate(rows, self.metrics)
+
+
+def pair_of(example: Example, scene: Scene) -> ContrastPair:
+    image, there = example.prompt.image, list(scene.icons)
+    right, wrong = (
+        Prompt(image, REQUEST, answer=caption(sorted(words, key=_ORDER.index)))
+        for words in (there, [*there, expected(scene).word])
+    )
+    return ContrastPair(example.prompt, right, wrong, "caption", example.id, (right, wrong))
+
+
+def expected(scene: Scene) -> Icon:
+    """The absent object that the scene's theme and popularity suggest most."""
+    absent = [icon for icon in EVERYDAY if icon.word not in scene.icons]
+    return max(absent, key=lambda icon: (icon.group == scene.theme, icon.popularity))
+
+
+@cache
+def _examples(split: Split) -> tuple[tuple[Example, Scene], ...]:
+    return tuple(_sample(split))
+
+
+def _sample(split: Split) -> Iterator[tuple[Example, Scene]]:
+    rng = np.random.default_rng(SEEDS[split])
+    seen: set[Scene] = set()
+    while len(seen) < COUNTS[split]:
+        scene = sample_everyday(rng, split)
+        if scene not in seen:
+            prompt = Prompt(draw(scene, int(rng.integers(2**31))), REQUEST)
+            id_ = f"{split}-caption-{len(seen):04d}"
+            seen.add(scene)
+            yield Example(id_, prompt, f"{len(scene.icons)} objects", "caption", listed(scene.icons)), scene
