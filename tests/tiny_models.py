@@ -27,7 +27,7 @@ LAYERS, WIDTH, HEADS = 3, 32, 4
 TEMPLATE = (
     "{% for message in messages %}{{ message['role'][:1] | upper }}: {% for part in message['content'] %}"
     "{% if part['type'] == 'image' %}IMAGE{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
-    "{% if not loop.last or not continue_final_message %}\n{% endif %}{% endfor %}"
+    "{{ '\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}A:{% endif %}"
 )
 RANDOM = ("random-llava", "random-qwen2vl")
