@@ -52,6 +52,15 @@ def check_site(site: Site, model: nn.Module, layout: Layout, n_layers: int) -> N
         module = children[part]
 
 
+def check_rows(ops: Sequence[Op], rows: int) -> None:
+    """Raise ValueError for the first op that is made for another number of rows."""
+    for op in ops:
+        if isinstance(op, Edit) and op.rows not in (None, rows):
+            raise ValueError(
+                f"The op at {op.site} is made for {op.rows} rows and the batch has {rows}; one entry a prompt."
+            )
+
+
 def check_options(options: Mapping[str, Any], captures_tokens: bool) -> None:
     """Raise ValueError for options of `generate` that would make the ops wrong."""
     if options.get("use_cache") is False:
@@ -76,10 +85,8 @@ def _check_outside_text(op: Op) -> None:
 
 
 def _check_edit(op: Edit, model: nn.Module, d_model: int, rows: int | None, fingerprint: str) -> None:
-    if rows is not None and op.rows not in (None, rows):
-        raise ValueError(
-            f"The op at {op.site} is made for {op.rows} rows and the batch has {rows}; one entry a prompt."
-        )
+    if rows is not None:
+        check_rows([op], rows)
     devices = {parameter.device for parameter in model.parameters()}
     for name, tensor in op.tensors.items():
         if op.site.layer is not None and tensor.shape[-1] != d_model:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from interv.checks import check_rows
 from interv.plan import Location, Plan, Visit
 from interv.scope import Step, last_position
 from interv.site import Side
@@ -30,7 +31,7 @@ def installed(model: PreTrainedModel, plan: Plan) -> Iterator[None]:
     The prompt is what `generate` is given, or else what the model is given with an empty cache; what comes later is
     generated. Raises RuntimeError on exit where an op touched no token.
     """
-    cursor = _Cursor(model.config.image_token_id)
+    cursor = _Cursor(model.config.image_token_id, plan)
     own_generate = model.__dict__.get("generate")
     with ExitStack() as stack:
         stack.callback(model.register_forward_pre_hook(cursor.before_forward, with_kwargs=True).remove)
@@ -46,6 +47,7 @@ class _Cursor:
     """Where in the conversation the forward that runs now stands."""
 
     image_token_id: int
+    plan: Plan
     prompt: Tensor | None = None  # [rows, length], True on the prompt's tokens
     generating: bool = False
     step: Step | None = None
@@ -62,13 +64,19 @@ class _Cursor:
             ids = kwargs.get("input_ids", args[0] if args else None)
             if ids is None or kwargs.get("assistant_model") is not None:
                 raise ValueError("installed() needs generate(input_ids=...), without an assistant model.")
-            self.prompt, self.generating = _prompt_mask(ids, kwargs.get("attention_mask")), True
+            self.start(ids, kwargs.get("attention_mask"))
+            self.generating = True
             try:
                 return generate(*args, **kwargs)
             finally:
                 self.generating = False
 
         return wrapped
+
+    def start(self, ids: Tensor, mask: Tensor | None) -> None:
+        """A new batch of prompts, whose rows are known only now."""
+        check_rows(self.plan.ops, len(ids))
+        self.prompt = _prompt_mask(ids, mask)
 
     def before_forward(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         ids = kwargs.get("input_ids", args[0] if args else None)
@@ -77,7 +85,7 @@ class _Cursor:
         cache = kwargs.get("past_key_values")
         start = 0 if cache is None else cache.get_seq_length()
         if not self.generating and (start == 0 or self.prompt is None):
-            self.prompt = _prompt_mask(ids, kwargs.get("attention_mask"))
+            self.start(ids, kwargs.get("attention_mask"))
         assert self.prompt is not None
         self.step = self._step(ids, start, self.prompt.repeat_interleave(len(ids) // len(self.prompt), dim=0))
 
