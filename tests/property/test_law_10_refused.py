@@ -13,6 +13,7 @@ from interv import VLM, Add, Capture, Site
 from interv.ops import Project, Replace, Scale
 from tests.property.cases import Case
 from tests.property.places import VISION
+from tests.property.reference import own_inputs
 from tests.property.test_law_09_touched import raising
 
 Make = Callable[[VLM], Any]
@@ -99,8 +100,15 @@ def test_one_bad_number_anywhere_is_found(place: int, bad: float) -> None:
         Add(Site(0), vector)
 
 
-def test_rows_that_do_not_fit_are_refused_by_hooks_when_the_model_runs(vlm: VLM) -> None:
-    from tests.property.reference import own_inputs
+def check_wrong_rows_are_refused_by_hooks(vlm: VLM) -> None:
+    """When the model runs, which is when the rows are known; one row for two prompts is not repeated."""
+    inputs = own_inputs(vlm, Case().asks)
+    for rows in (1, 3, 4, 5):
+        with raising(ValueError, f"{rows} rows", "batch has 2"), vlm.installed([Add(Site(1), ones(vlm, rows))]):
+            vlm.model(**inputs)
+        with raising(ValueError, f"{rows} rows", "batch has 2"), vlm.installed([Add(Site(1), ones(vlm, rows))]):
+            vlm.model.generate(**inputs, max_new_tokens=2)
 
-    with pytest.raises((ValueError, RuntimeError)), vlm.installed([Add(Site(1), ones(vlm, 5))]):
-        vlm.model(**own_inputs(vlm, Case().asks))
+
+def test_wrong_rows_are_refused_by_hooks(vlm: VLM) -> None:
+    check_wrong_rows_are_refused_by_hooks(vlm)
