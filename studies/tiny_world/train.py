@@ -28,7 +28,7 @@ Losses = dict[str, float]
 
 @dataclass(frozen=True)
 class Settings:
-    """What a training run depends on. The defaults made the shipped weights."""
+    """What a training run depends on. The defaults made the shipped weights, on one thread."""
 
     family: str = "llava"
     out: Path = Path("interv/embedded/tiny-llava")

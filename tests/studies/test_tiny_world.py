@@ -8,16 +8,28 @@ import pytest
 import torch
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
+from interv import VLM
 from studies.tasks.shapes_pope import SUBSETS, ShapesPope, absent
 from studies.tasks.shapes_safety import ShapesSafety
 from studies.tiny_world import dialogues, language, train, world
 from studies.tiny_world.draw import draw
+from studies.tiny_world.language import make_tokenizer
 from studies.tiny_world.models import FAMILIES
 from studies.tiny_world.pack import CATEGORY, OBJECT, TARGET_NAMES, TEXT, YES_NO, Packer
 
-SHIPPED = Path(__file__).parents[2] / "interv" / "embedded" / "tiny-llava"
+EMBEDDED = Path(__file__).parents[2] / "interv" / "embedded"
+SHIPPED = ("tiny-llava", "tiny-qwen2vl")
 TASKS = (ShapesPope(), ShapesSafety())
 SPLITS: tuple[world.Split, ...] = ("pretrain", "train", "val", "test")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """So small a model is faster on one, above all on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def scenes(split: world.Split, count: int = 300) -> list[world.Scene]:
@@ -43,7 +55,7 @@ def test_every_icon_looks_different():
 
 
 def test_splits_share_no_scene():
-    drawn = {split: {(s.icons, s.cells) for s in scenes(split, 1000)} for split in SPLITS}
+    drawn = {split: {(s.icons, s.cells) for s in scenes(split, 500)} for split in SPLITS}
     for index, split in enumerate(SPLITS):
         assert all(world.split_of(world.Scene(*scene)) == split for scene in drawn[split])
         for other in SPLITS[index + 1 :]:
@@ -201,30 +213,29 @@ def test_three_training_steps_finish_and_reload(tmp_path):
 def test_vision_training_lowers_its_loss():
     family = FAMILIES["llava"]
     model, processor = family.build(0)
-    settings = train.Settings(vision_steps=40, vision_batch=16, warmup=5)
+    settings = train.Settings(vision_steps=30, vision_batch=12, warmup=3)
     losses = [step["distance"] for step in map(dict, train.train_vision(model, Packer(family, processor), settings))]
     assert losses[-1] < 0.8 * losses[0]
 
 
-@pytest.mark.skipif(not SHIPPED.exists(), reason="the weights are not in this checkout")
-def test_the_shipped_model_reloads_and_answers():
-    model = LlavaForConditionalGeneration.from_pretrained(SHIPPED, dtype=torch.float32)
-    processor = AutoProcessor.from_pretrained(SHIPPED)
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_shipped_model_answers_unseen_scenes_in_whole_sentences(name):
+    if not (EMBEDDED / name).exists():
+        pytest.skip(f"{name} is not in this checkout")
+    task, vlm = ShapesPope(), VLM.load(name)
+    examples = task.prompts("val")[:24]
+    replies = [str(reply) for reply in vlm.generate([e.prompt for e in examples], max_new_tokens=task.max_new_tokens)]
+    assert vlm.model.generation_config.do_sample is False
+    assert sum(map(task.valid, replies)) >= 22
+    assert sum(task.parse(reply) == e.target for reply, e in zip(replies, examples, strict=True)) >= 17
+
+
+def test_the_shipped_llava_reloads_with_transformers_alone():
+    model = LlavaForConditionalGeneration.from_pretrained(EMBEDDED / "tiny-llava")
+    processor = AutoProcessor.from_pretrained(EMBEDDED / "tiny-llava")
+    fresh = make_tokenizer({"image_token": "<image>"})
+    assert type(processor).__name__ == "LlavaProcessor"
     assert processor.tokenizer.padding_side == "left"
-    assert not model.generation_config.do_sample
-    task = ShapesPope()
-    examples = task.prompts("val")[:16]
-    texts = [
-        processor.apply_chat_template(
-            [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": example.prompt.question}]}],
-            add_generation_prompt=True,
-            tokenize=False,
-        )
-        for example in examples
-    ]
-    inputs = processor(text=texts, images=[e.prompt.image for e in examples], padding=True, return_tensors="pt")
-    tokens = model.generate(**inputs, max_new_tokens=task.max_new_tokens)
-    replies = processor.tokenizer.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    assert sum(map(task.valid, replies)) >= 15
-    right = [task.parse(reply) == example.target for reply, example in zip(replies, examples, strict=True)]
-    assert sum(right) >= 11
+    assert processor.tokenizer.get_vocab() == fresh.get_vocab()
+    assert model.generation_config.eos_token_id == processor.tokenizer.eos_token_id
+    assert model.generation_config.pad_token_id == processor.tokenizer.pad_token_id
