@@ -23,15 +23,6 @@ TASKS = (ShapesPope(), ShapesSafety())
 SPLITS: tuple[world.Split, ...] = ("pretrain", "train", "val", "test")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """So small a model is faster on one, above all on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def scenes(split: world.Split, count: int = 300) -> list[world.Scene]:
     rng = np.random.default_rng(5)
     return [dialogues.sample_scene(rng, split) for _ in range(count)]
