@@ -1,0 +1,147 @@
+"""The laws as plain functions of a model, each on a few fixed cases: what a planted fault has to get past."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from interv import SCOPES, VLM
+from methods import L2S, STEERERS
+from methods.steerer import Fitted
+from tests.property import test_law_01_zero_strength as law_01
+from tests.property import test_law_02_exact_change as law_02
+from tests.property import test_law_03_order as law_03
+from tests.property import test_law_04_rows as law_04
+from tests.property import test_law_05_cache as law_05
+from tests.property import test_law_05_contrasts as contrasts
+from tests.property import test_law_05_precision as precision
+from tests.property import test_law_05_prefill as prefill
+from tests.property import test_law_06_hooks as law_06
+from tests.property import test_law_07_scopes as law_07
+from tests.property import test_law_08_clean as law_08
+from tests.property import test_law_09_touched as law_09
+from tests.property import test_law_10_refused as law_10
+from tests.property import test_law_11_capture as law_11
+from tests.property import test_law_12_steerers as law_12
+from tests.property.cases import Ask, Case, Push
+from tests.property.places import PLACES
+from tests.tiny_models import build
+
+SHOWING = (Ask("what is it?", ((28, 28),), 0), Ask("hm", ((84, 84), (28, 56)), 1))
+MIXED = (*SHOWING, Ask("and this is text?", (), 2))
+EACH_ITS_OWN = (True, True)
+STEERED = Case(MIXED, (Push(rowwise=EACH_ITS_OWN),))
+SEVERAL = Case(
+    SHOWING,
+    (
+        Push("hook_mlp_out", 0, "all", seed=1),
+        Push("hook_resid_mid", 0, "image", "project", seed=2),
+        Push("hook_resid_mid", 1, "prompt", "scale", 0.5),
+        Push("hook_resid_post", 1, "response", rowwise=EACH_ITS_OWN, seed=3),
+        Push("hook_resid_post", 1, "response", "scale", 2.0),
+        Push("hook_resid_pre", 2, "last_prompt", seed=4),
+        Push("hook_attn_out", 2, "generated", seed=5),
+    ),
+)
+AT_ONE_SITE = Case(
+    MIXED, (Push("hook_resid_mid", rowwise=EACH_ITS_OWN), Push("hook_resid_mid", 1, kind="scale", strength=3.0))
+)
+Check = Callable[[VLM], None]
+
+
+def each(check: Callable[..., None], *cases: Any, **named: Any) -> Check:
+    """One law over several cases."""
+
+    def law(vlm: VLM) -> None:
+        for case in cases:
+            check(vlm, case, **named)
+
+    return law
+
+
+def scopes(place: str = "hook_resid_post", layer: int = 1) -> list[Case]:
+    """One case a scope, its rows with vectors of their own."""
+    return [Case(SHOWING, (Push(place, layer, scope, rowwise=EACH_ITS_OWN),), 3) for scope in SCOPES]
+
+
+def in_half_precision(vlm: VLM) -> None:
+    precision.check_hand_written_stages_give_the_same_bits(build(vlm.name, torch.bfloat16), STEERED)
+
+
+def steerers(check: Callable[[type[Fitted]], None]) -> Check:
+    def law(vlm: VLM) -> None:
+        for method in STEERERS:
+            check(method)
+
+    return law
+
+
+def saved_is_loaded(vlm: VLM) -> None:
+    for method in STEERERS:
+        with TemporaryDirectory() as folder:
+            law_12.check_saved_is_loaded(method, Path(folder))
+
+
+def refused(vlm: VLM) -> None:
+    for name in law_10.WRONG:
+        law_10.check_wrong_op_is_refused(vlm, name)
+
+
+WITHOUT_DECODING = [case for case in scopes() if case.pushes[0].scope != "generated"]
+PAIRS = (contrasts.Contrast(SHOWING[0]), contrasts.Contrast(SHOWING[1], "yes, it is so", "no", " please"))
+TRUNCATED = [replace(case, pushes=(replace(case.pushes[0], place=law_07.PLACE),)) for case in scopes()]
+
+LAWS: dict[str, Check] = {
+    "1 zero strength changes nothing": each(law_01.check_zero_strength_changes_nothing, STEERED, SEVERAL),
+    "1 ... through hooks": each(law_01.check_zero_strength_changes_nothing_through_hooks, WITHOUT_DECODING[0]),
+    "2 the change at the site is exact": each(law_02.check_change_at_the_site_is_exact, *WITHOUT_DECODING),
+    "2 captures see the exact change": each(law_02.check_captures_see_the_exact_change, *WITHOUT_DECODING),
+    "3 order across sites decides nothing": each(
+        partial(law_03.check_order_across_sites_decides_nothing, seed=3), SEVERAL
+    ),
+    "3 ops at one site apply in list order": each(law_03.check_ops_at_one_site_apply_in_list_order, AT_ONE_SITE),
+    "3 ... through hooks": each(law_03.check_installed_ops_at_one_site_apply_in_list_order, AT_ONE_SITE),
+    "4 a row equals its prompt alone": each(law_04.check_row_equals_prompt_alone, STEERED),
+    "4 right padding changes no row": each(law_04.check_right_padding_changes_no_row, *WITHOUT_DECODING),
+    "4 selected rows are the rows": each(law_04.check_selected_rows_are_the_rows, STEERED),
+    "5 prefill and decode equal full passes": each(law_05.check_prefill_and_decode_equal_full_passes, STEERED, SEVERAL),
+    "5 cache on equals off": each(law_05.check_cache_on_equals_off, SEVERAL),
+    "5 one prefill equals two passes": each(prefill.check_one_prefill_equals_two_passes, STEERED),
+    "5 a prefill outlives other batches": each(prefill.check_prefill_outlives_other_batches, STEERED),
+    "5 hand-written stages, the same bits": each(precision.check_hand_written_stages_give_the_same_bits, STEERED),
+    "5 ... in bfloat16": in_half_precision,
+    "5 contrasts equal full passes": lambda vlm: [  # type: ignore[dict-item,return-value]
+        contrasts.check_contrasts_equal_full_passes(vlm, PAIRS, pool) for pool in ("last", "mean")
+    ],
+    "6 hooks from the start, the same reply": each(law_06.check_hooks_from_the_start_give_the_same_reply, SEVERAL),
+    "6 hooks behind a prefill, the same bits": each(
+        law_06.check_hooks_behind_the_same_prefill_give_the_same_bits, STEERED
+    ),
+    "7 a scope takes in its tokens": each(law_07.check_scope_takes_in_its_tokens, *TRUNCATED),
+    "7 ... through hooks": each(law_07.check_scope_takes_in_its_tokens, *TRUNCATED, through_hooks=True),
+    "7 generated leaves the first token": each(law_07.check_generated_leaves_the_first_token, STEERED),
+    "7 response changes the first token": each(law_07.check_response_changes_the_first_token, STEERED),
+    "8 nothing stays": each(law_08.check_nothing_stays, STEERED),
+    "9 untouched ops raise": each(law_09.check_untouched_ops_raise, (Ask("text", ()),)),
+    "9 an image op needs images": law_09.check_image_op_needs_an_image_in_every_row,
+    "10 a wrong op is refused": refused,
+    "10 wrong rows are refused by hooks": law_10.check_wrong_rows_are_refused_by_hooks,
+    "11 capture equals hidden states": each(law_11.check_capture_equals_hidden_states, MIXED),
+    "11 capture equals a hook": lambda vlm: [  # type: ignore[dict-item,return-value]
+        law_11.check_capture_equals_a_hook(vlm, SHOWING[1], PLACES[name](vlm, 1)) for name in PLACES
+    ],
+    "11 captured tokens are those asked for": each(law_11.check_captured_tokens_are_those_asked_for, SHOWING),
+    "11 captured while generating": each(law_11.check_captured_while_generating, Case(SHOWING, (Push("mlp input"),))),
+    "11 captures are copies": law_11.check_captures_are_copies,
+    "12 fit depends on data and seed alone": steerers(law_12.check_fit_depends_on_data_and_seed_alone),
+    "12 the seed is used": lambda vlm: law_12.check_seed_is_used(L2S),
+    "12 each prompt is steered by itself": steerers(law_12.check_each_prompt_is_steered_by_itself),
+    "12 what is saved is loaded": saved_is_loaded,
+    "12 ops say where and whose": steerers(law_12.check_ops_say_where_and_whose),
+    "12 a planted direction is found": steerers(law_12.check_planted_direction_is_found),
+    "12 a batch is steered row by row": lambda vlm: law_12.check_batch_is_steered_row_by_row(vlm, L2S),
+}

@@ -1,0 +1,48 @@
+"""Plant a fault, ask the laws, and put everything back."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from interv import VLM
+from tests.mutation import cache_faults, method_faults, op_faults, quiet_faults, token_faults  # noqa: F401  they add to FAULTS
+from tests.mutation.faults import FAULTS, Fault
+from tests.mutation.laws import LAWS
+from tests.tiny_models import RANDOM, build
+
+__all__ = ["FAULTS", "LAWS", "finds", "survives"]
+
+
+def survives(law: str, vlm: VLM) -> Exception | None:
+    """What the law says of the code as it stands: nothing, or what it found."""
+    with restored(vlm):
+        try:
+            LAWS[law](vlm)
+        except Exception as error:
+            return error
+    return None
+
+
+def finds(law: str, fault: Fault) -> str:
+    """On which random models the law finds the fault, and "" where it does not."""
+    found = []
+    for name in RANDOM:
+        with pytest.MonkeyPatch.context() as patch:
+            fault.plant(patch)
+            if survives(law, build(name)) is not None:
+                found.append(name.removeprefix("random-"))
+    return ", ".join(found)
+
+
+@contextmanager
+def restored(vlm: VLM) -> Iterator[None]:
+    """Take away the hooks that a fault leaves on the model; those of transformers stay."""
+    try:
+        yield
+    finally:
+        for module in vlm.model.modules():
+            for hooks in (module._forward_hooks, module._forward_pre_hooks):
+                for key in [key for key, hook in hooks.items() if hook.__module__ == "interv.hooks"]:
+                    del hooks[key]
+        vlm.model.__dict__.pop("generate", None)
