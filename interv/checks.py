@@ -30,6 +30,11 @@ def check_ops(
         check_site(op.site, model, layout, n_layers)
         if not layout.sees_tokens(op.site):
             _check_outside_text(op)
+        if op.scope == "image" and layout.locate(op.site)[0] == layout.embedding:
+            raise ValueError(
+                f"{op.site} comes before the image features, which replace what stands there on image tokens; "
+                "use blocks.0.hook_resid_pre."
+            )
         if isinstance(op, Edit):
             _check_edit(op, model, d_model, rows, fingerprint)
 
@@ -85,8 +90,7 @@ def _check_outside_text(op: Op) -> None:
 
 
 def _check_edit(op: Edit, model: nn.Module, d_model: int, rows: int | None, fingerprint: str) -> None:
-    if rows is not None:
-        check_rows([op], rows)
+    check_rows([op], op.rows if rows is None else rows)
     devices = {parameter.device for parameter in model.parameters()}
     for name, tensor in op.tensors.items():
         if op.site.layer is not None and tensor.shape[-1] != d_model:
