@@ -106,8 +106,8 @@ def full_pass(vlm: VLM, case: Case, row: int, reply: Sequence[int] = (), **optio
     added = torch.tensor([list(reply)], dtype=torch.long)
     ids = torch.cat([inputs["input_ids"], added], dim=1)
     inputs |= {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    if "mm_token_type_ids" in inputs:
-        inputs["mm_token_type_ids"] = torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(added)], dim=1)
+    for name in {"mm_token_type_ids", "token_type_ids"} & inputs.keys():
+        inputs[name] = torch.cat([inputs[name], torch.zeros_like(added)], dim=1)
     with _all_pushed(vlm, case, row, lambda push: own_scope(vlm, push.scope, ids[0], prompt)), torch.no_grad():
         return vlm.model(**inputs, use_cache=False, **options)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from interv import VLM, Add, Site
 from tests.property.cases import Case, cases
-from tests.property.places import BLOCKS
+from tests.property.places import BLOCKS, VISION
 from tests.property.reference import (
     bitwise,
     close,
@@ -83,7 +83,7 @@ def test_no_scope_of_the_response_runs_the_prompt_again(vlm: VLM) -> None:
     """The vision tower runs once for a prefill and all that is decoded from it."""
     calls: list[Tensor] = []
     case = Case()
-    tower = "model.vision_tower" if vlm.model.config.model_type == "llava" else "model.visual"
+    tower = ".".join(VISION[vlm.model.config.model_type][0].split(".")[:2])
     handle = vlm.model.get_submodule(tower).register_forward_hook(lambda *args: calls.append(args))
     prefill = vlm.prefill(case.prompts())
     for scope in RESPONSE:

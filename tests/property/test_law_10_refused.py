@@ -64,6 +64,10 @@ WRONG = {
     "tokens at patches": Wrong(lambda vlm: Capture(vision(vlm)), ("image patches", "tokens='all'")),
     "scope at patches": Wrong(lambda vlm: Add(vision(vlm), ones(vlm)), ("image patches", "scope='all'")),
     "rows at patches": Wrong(lambda vlm: Add(vision(vlm), ones(vlm, 2), "all"), ("one vector for all",)),
+    "image op before the image": Wrong(
+        lambda vlm: Add(Site.parse("model.language_model.embed_tokens"), ones(vlm), "image"),
+        ("replace what stands there", "blocks.0.hook_resid_pre"),
+    ),
     "no op": Wrong(lambda vlm: "Add", ("Add",), Exception),
     "no site": Wrong(lambda vlm: Add("blocks.1", ones(vlm)), ("Site",), Exception),
     "no scope": Wrong(lambda vlm: Add(Site(1), ones(vlm), "reply"), ("reply",), Exception),

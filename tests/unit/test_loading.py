@@ -32,9 +32,9 @@ def test_an_unknown_name_is_told_what_exists(name: str) -> None:
 
 
 def test_an_unknown_family_is_told_what_exists() -> None:
-    with pytest.raises(ValueError, match="llava, qwen2_vl"):
+    with pytest.raises(ValueError, match=", ".join(LAYOUTS)):
         layout_of("idefics")
-    assert set(LAYOUTS) == {"llava", "qwen2_vl"}
+    assert {"llava", "qwen2_vl"} <= set(LAYOUTS)
 
 
 def test_layouts_name_modules_that_exist(vlm: VLM) -> None:
