@@ -57,10 +57,10 @@ def check_site(site: Site, model: nn.Module, layout: Layout, n_layers: int) -> N
         module = children[part]
 
 
-def check_rows(ops: Sequence[Op], rows: int) -> None:
-    """Raise ValueError for the first op that is made for another number of rows."""
+def check_rows(ops: Sequence[Op], rows: int | None) -> None:
+    """Raise ValueError for the first op that is made for another number of rows, where that is known."""
     for op in ops:
-        if isinstance(op, Edit) and op.rows not in (None, rows):
+        if isinstance(op, Edit) and op.rows not in (None, rows or op.rows):
             raise ValueError(
                 f"The op at {op.site} is made for {op.rows} rows and the batch has {rows}; one entry a prompt."
             )
@@ -90,7 +90,7 @@ def _check_outside_text(op: Op) -> None:
 
 
 def _check_edit(op: Edit, model: nn.Module, d_model: int, rows: int | None, fingerprint: str) -> None:
-    check_rows([op], op.rows if rows is None else rows)
+    check_rows([op], rows)
     devices = {parameter.device for parameter in model.parameters()}
     for name, tensor in op.tensors.items():
         if op.site.layer is not None and tensor.shape[-1] != d_model:
