@@ -36,6 +36,7 @@ class Common:
     limit: int | None = None  # at most so many examples of each subset, in every split
     batch_size: int = 256  # replies decoded at once
     device: str = "cpu"  # where the model runs
+    dtype: str | None = None  # of the weights; bfloat16 on a GPU, the checkpoint's own on the CPU
     threads: int | None = None  # of torch on the CPU; torch's own choice by default
 
     def folder(self, study: str) -> Path:
@@ -136,7 +137,8 @@ def prepare(common: Common) -> tuple[VLM, Task, Recipe]:
     named = None if common.recipe is None else known(common.recipe, RECIPES, "recipe")
     if common.threads is not None:
         torch.set_num_threads(common.threads)
-    vlm = VLM.load(common.model, device=common.device)
+    dtype = common.dtype or (None if common.device == "cpu" else "bfloat16")
+    vlm = VLM.load(common.model, device=common.device, dtype=dtype)
     recipe = recipe_of(common.task, common.model, vlm, named)
     if common.task in BENCHMARKS:
         guard = None if common.guard is None else LlamaGuard(common.guard, device=common.device)
