@@ -9,6 +9,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from interv.layouts import layout_of
 from interv.prompt import Prompt
 from interv.scope import last_position
 
@@ -76,12 +77,14 @@ def encode(model: PreTrainedModel, processor: Any, prompts: Sequence[Prompt]) ->
     """
     if not prompts:
         raise ValueError("There are no prompts; give at least one.")
-    images = [image for prompt in prompts for image in prompt.images()]
+    by_prompt = [prompt.images() for prompt in prompts]
+    images = [image for own in by_prompt for image in own]
+    nested = images and layout_of(model.config.model_type).images_by_prompt
     texts = [render(processor, prompt) for prompt in prompts]
     bos = processor.tokenizer.bos_token
     batch = processor(
         text=texts,
-        images=images or None,
+        images=by_prompt if nested else images or None,
         return_tensors="pt",
         padding=True,
         padding_side="left",

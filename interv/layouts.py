@@ -1,6 +1,6 @@
 """Where each model family keeps its parts: one row a family."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from interv.site import Side, Site
 
@@ -17,6 +17,7 @@ class Layout:
     attention_output: str = "self_attn.o_proj"
     mlp: str = "mlp"
     norm_before_mlp: str = "post_attention_layernorm"
+    images_by_prompt: bool = False  # whether the processor wants a list of images for each prompt
 
     def locate(self, site: Site) -> tuple[str, Side]:
         """The module path and side where the site's hidden state passes."""
@@ -49,9 +50,34 @@ class Layout:
         return path == "lm_head" or path == decoder or path.startswith(decoder + ".")
 
 
+_TOWER = Layout(vision_blocks="model.vision_tower.encoder.layers", projector="model.multi_modal_projector")
+_SMOL = Layout(
+    blocks="model.text_model.layers",
+    embedding="model.text_model.embed_tokens",
+    norm="model.text_model.norm",
+    vision_blocks="model.vision_model.encoder.layers",
+    projector="model.connector",
+    images_by_prompt=True,
+)
+# By `config.model_type`. A row is admitted by the property tests on a tiny model of the family; see docs/models.md.
 LAYOUTS: dict[str, Layout] = {
-    "llava": Layout(vision_blocks="model.vision_tower.encoder.layers", projector="model.multi_modal_projector"),
+    "llava": _TOWER,
     "qwen2_vl": Layout(),
+    "llava_next": _TOWER,
+    "llava_onevision": _TOWER,
+    "qwen2_5_vl": Layout(),
+    "qwen3_vl": Layout(),
+    "internvl": replace(_TOWER, vision_blocks="model.vision_tower.encoder.layer"),
+    "gemma3": replace(
+        _TOWER,
+        # What leaves attention and MLP is normalised before it is added to the residual stream.
+        attention_output="post_attention_layernorm",
+        mlp="post_feedforward_layernorm",
+        norm_before_mlp="pre_feedforward_layernorm",
+        images_by_prompt=True,
+    ),
+    "idefics3": _SMOL,
+    "smolvlm": _SMOL,
 }
 
 

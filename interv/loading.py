@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig, PreTrainedModel
 
 from interv.layouts import layout_of
-from interv.processors import ImageQwen2VLProcessor
+from interv.processors import IMAGE_ONLY
 
 EMBEDDED = Path(__file__).parent / "embedded"
 
@@ -19,7 +19,15 @@ def embedded_names() -> list[str]:
 
 
 def load(
-    name: str, *, dtype: torch.dtype | str | None, revision: str | None, local_files_only: bool
+    name: str,
+    *,
+    dtype: torch.dtype | str | None,
+    revision: str | None,
+    local_files_only: bool,
+    device_map: Any = None,
+    attn_implementation: str | None = None,
+    load_in_4bit: bool = False,
+    load_in_8bit: bool = False,
 ) -> tuple[PreTrainedModel, Any]:
     """The model and its processor. Raises ValueError with what exists where nothing has the name."""
     embedded = name in embedded_names()
@@ -33,14 +41,47 @@ def load(
     config = AutoConfig.from_pretrained(source, **options)
     layout_of(config.model_type)
     model = AutoModelForImageTextToText.from_pretrained(
-        source, dtype=dtype or (torch.float32 if embedded else "auto"), **options
+        source,
+        dtype=dtype or (torch.float32 if embedded else "auto"),
+        device_map=device_map,
+        attn_implementation=attn_implementation,
+        quantization_config=_quantised(load_in_4bit, load_in_8bit, dtype),
+        **options,
     )
-    # The official Qwen2-VL processor wants torchvision for videos, which images do not need.
-    without_video = config.model_type == "qwen2_vl" and find_spec("torchvision") is None
-    processor_class = (
-        ImageQwen2VLProcessor if without_video or (embedded and config.model_type == "qwen2_vl") else AutoProcessor
+    # The official processors of these families want torchvision for videos, which images do not need.
+    without_video = config.model_type in IMAGE_ONLY and (embedded or find_spec("torchvision") is None)
+    processor_class = IMAGE_ONLY[config.model_type] if without_video else AutoProcessor
+    return model, completed(processor_class.from_pretrained(source, **options), config)
+
+
+def completed(processor: Any, config: Any) -> Any:
+    """The processor, with what older processor files left to the model: how many tokens an image is.
+
+    Without these the LLaVA processors write one image token an image, which the model refuses.
+    """
+    if hasattr(processor, "patch_size") and processor.patch_size is None:
+        processor.patch_size = config.vision_config.patch_size
+        # CLIP has a class token beside its patches, which strategy "default" leaves out again.
+        processor.num_additional_image_tokens = int(config.vision_config.model_type.startswith("clip"))
+    strategy = getattr(config, "vision_feature_select_strategy", None)
+    if hasattr(processor, "vision_feature_select_strategy") and processor.vision_feature_select_strategy is None:
+        processor.vision_feature_select_strategy = strategy
+    return processor
+
+
+def _quantised(four: bool, eight: bool, dtype: torch.dtype | str | None) -> BitsAndBytesConfig | None:
+    if not four and not eight:
+        return None
+    if four and eight:
+        raise ValueError("load_in_4bit and load_in_8bit are both set; choose one.")
+    if find_spec("bitsandbytes") is None:
+        raise ValueError(
+            "Weights in 4 or 8 bits need bitsandbytes and a GPU: pip install bitsandbytes, or load in bf16."
+        )
+    computed = getattr(torch, dtype) if isinstance(dtype, str) and dtype != "auto" else dtype
+    return BitsAndBytesConfig(
+        load_in_4bit=four, load_in_8bit=eight, bnb_4bit_compute_dtype=computed if four and computed != "auto" else None
     )
-    return model, processor_class.from_pretrained(source, **options)
 
 
 def _is_hub_id(name: str) -> bool:

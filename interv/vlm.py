@@ -54,14 +54,18 @@ class VLM:
         device: str | torch.device = "cpu",
         revision: str | None = None,
         local_files_only: bool = False,
+        **options: Any,
     ) -> "VLM":
         """Load an embedded model by name ("tiny-llava"), a local folder, or a model of the Hugging Face hub.
 
-        `dtype` is the checkpoint's own unless told; embedded models are computed in float32. Raises ValueError where
-        nothing has the name, or where the model's family has no row in `interv/layouts.py`.
+        `dtype` is the checkpoint's own unless told; embedded models are computed in float32. Options are device_map,
+        attn_implementation, load_in_4bit and load_in_8bit; the first and the last two place the weights themselves, and
+        `device` does not. Raises ValueError where nothing has the name, or where the model's family has no row in
+        `interv/layouts.py`.
         """
-        model, processor = load(name, dtype=dtype, revision=revision, local_files_only=local_files_only)
-        return cls(model.to(device), processor, name)  # type: ignore[arg-type]
+        model, processor = load(name, dtype=dtype, revision=revision, local_files_only=local_files_only, **options)
+        placed = any(options.get(option) for option in ("device_map", "load_in_4bit", "load_in_8bit"))
+        return cls(model if placed else model.to(device), processor, name)  # type: ignore[arg-type]
 
     @cached_property
     def fingerprint(self) -> str:
