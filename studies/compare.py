@@ -39,7 +39,7 @@ class Arguments(Common):
     methods: tuple[str, ...] = METHODS  # which methods to compare
     seeds: int = 3  # how many seeds on test, of the methods that draw random numbers
     screen: int = 40  # validation examples of each subset on which the whole grid is tried
-    shown: int = 8  # test examples of each subset whose image and replies go into the report
+    shown: int = 24  # test examples of each subset whose image and replies go into the report
 
 
 def compare(arguments: Arguments) -> list[Record]:
@@ -155,12 +155,11 @@ def draw_example(bench: Bench, rows: Sequence[Row]) -> None:
     by_id: dict[str, list[Row]] = {}
     for row in rows:
         by_id.setdefault(row["id"], []).append(row)
-    for alike in by_id.values():
+    for example in bench.examples("test"):
+        alike, images = by_id[example.id], example.prompt.images()
         right = {row["method"]: row["parsed"] == row["target"] for row in reversed(alike)}
-        image = next((row["image"] for row in alike if row["image"]), "")
-        if image and right.get("L2S") and right.get("NoSteering") is False:
-            figure = comparison_picture(alike, bench.results.folder / image)
-            figure.savefig(bench.results.folder / "figures" / "example.png", dpi=160)
+        if images and right.get("L2S") and right.get("NoSteering") is False:
+            comparison_picture(alike, images[0]).savefig(bench.results.folder / "figures" / "example.png", dpi=160)
             return
 
 
