@@ -57,7 +57,7 @@ def calibrate(
     *,
     examples: Sequence[Example] | None = None,
     strengths: Sequence[float] = STRENGTHS,
-    share: float = 0.15,
+    share: float = 0.2,
     oracle: ContrastBank | None = None,
     context_of: Callable[[Prompt], Prompt] = lambda prompt: prompt,
     results: Results | None = None,
@@ -108,7 +108,7 @@ class Arguments(Common):
     writes: tuple[int, ...] = ()  # steered blocks to choose from; the four in the middle by default
     reads: tuple[int, ...] = ()  # context blocks to choose from; two of the upper part by default
     budget: float = BUDGET  # the share of well-formed replies that may be lost
-    share: float = 0.15  # of the grid's cost that the search may take
+    share: float = 0.2  # of the grid's cost that the search may take
     halvings: int = 10  # how often the examples are halved, each half being judged once
     shown: int = 8  # examples of each subset whose image and replies go into the report
 

@@ -23,6 +23,9 @@ PROBES = 24  # prompts whose first-token distributions are compared
 STEPS_EXAMPLES = 12  # examples on which each step of the bisection looks at the quality
 SLACK = 1.5  # how far beyond the last divergence that kept the quality a setting may lie
 FINALISTS = 3
+# Candidates so far apart say e^-1/2 as much about each other as about themselves.
+STRENGTHS_APART = 0.5  # in the logarithm of the strength
+LAYERS_APART = 1.0  # in blocks
 
 
 @dataclass
@@ -71,7 +74,8 @@ class Search:
         settings: the candidates, one of each pair of layers and strength.
         examples: of validation, in the order in which they are taken.
         budget: the share of the unsteered model's well-formed replies that may be lost.
-        share: the most that the search may cost, as a share of answering all examples in all settings.
+        share: what the search may cost, as a share of answering all examples in all settings; it costs more only where
+            its finalists turn out not to be usable.
         tokens: mean length of a reply.
         divergence: whether the divergence budget prunes; False leaves all candidates to the replies.
     """
@@ -82,7 +86,7 @@ class Search:
     reply: Reply
     diverge: Diverge
     budget: float = BUDGET
-    share: float = 0.15
+    share: float = 0.2
     tokens: float = 10.0
     divergence: bool = True
     account: Account = field(default_factory=Account)
@@ -98,14 +102,14 @@ class Search:
             self.account.compared += (len(every) + 1) * len(probes)
             limit = self.bisect(levels)
         alive = [index for index in every if levels[index] <= limit] or [int(np.argmin(levels))]
-        for part in self.halvings(len(alive)):
-            alive = self.best(alive, *part)
-        final = self.best(alive, n, 1)[0]
-        effect, quality = self.measure([final], n)[final]
-        kept = quality >= self.floor(n) and effect > unsteered[0]
+        (first, kept), (second, finalists) = self.halvings(len(alive))
+        ranking = self.best(self.best(alive, first, kept, smooth=first < n), second, kept, smooth=second < n)
+        final = self.decide(ranking, finalists)
+        effect, quality = unsteered if final is None else self.measure([final], n)[final]
         return Found(
-            final if kept else None,
-            *((effect, quality) if kept else unsteered),
+            final,
+            effect,
+            quality,
             unsteered,
             tuple(float(level) for level in levels),
             limit,
@@ -114,6 +118,20 @@ class Search:
             self.account.cost(self.tokens),
             len({index for index, _ in self.account.replied if index is not None}),
         )
+
+    def decide(self, ranking: Sequence[int], finalists: int) -> int | None:
+        """The best of the finalists on all examples; where none is usable, the next in the ranking that is.
+
+        Usable is what keeps the budget and does better than the unsteered model. Going on may cost more than the share.
+        """
+        n = len(self.examples)
+        unsteered, least = self.measure([None], n)[None], self.floor(n)
+        for count in range(min(finalists, len(ranking)), len(ranking) + 1):
+            best = self.best(ranking[:count], n, 1)[0]
+            effect, quality = self.measure([best], n)[best]
+            if quality >= least and effect > unsteered[0]:
+                return best
+        return None
 
     def bisect(self, levels: np.ndarray) -> float:
         """The divergence up to which replies stay well-formed, give or take `SLACK`.
@@ -145,12 +163,29 @@ class Search:
         finalists = int(np.clip(left / 3 / max(1, n - second), 1, FINALISTS))
         return [(first, kept), (second, finalists)]
 
-    def best(self, alive: Sequence[int], count: int, keep: int) -> list[int]:
-        """The best of these candidates on the first examples: those within the budget first, then by effect."""
-        scores = self.measure(alive, count)
-        least = self.floor(count)
-        strength = {index: self.settings[index].strength for index in alive}
-        return sorted(alive, key=lambda i: (scores[i][1] < least, -scores[i][0], strength[i]))[:keep]
+    def best(self, alive: Sequence[int], count: int, keep: int, *, smooth: bool = False) -> list[int]:
+        """The best of these candidates on the first examples: those within the budget first, then by effect.
+
+        With `smooth` a candidate's effect is a mean over those like it, which steadies it on few examples. Of equals
+        the weaker strength is taken, but with `smooth` the stronger: what shows no effect on few examples is more
+        likely to have one where more is added.
+        """
+        effect, quality = np.array(list(self.measure(alive, count).values())).T
+        if smooth:
+            near = self.likeness(alive)
+            effect = near @ effect / near.sum(axis=1)
+        outside = quality < self.floor(count)
+        strength = [self.settings[index].strength * (-1 if smooth else 1) for index in alive]
+        order = sorted(range(len(alive)), key=lambda i: (outside[i], -effect[i], strength[i]))
+        return [alive[i] for i in order[:keep]]
+
+    def likeness(self, alive: Sequence[int]) -> np.ndarray:
+        """How much each candidate says about each other one: less, the further strength and layers are apart."""
+        settings = [self.settings[index] for index in alive]
+        place = np.array([[s.steerer.reads, s.steerer.writes] for s in settings]) / LAYERS_APART
+        strength = np.log([max(s.strength, 1e-6) for s in settings])[:, None] / STRENGTHS_APART
+        where = np.concatenate([place, strength], axis=1)
+        return np.exp(-0.5 * ((where[:, None] - where[None]) ** 2).sum(axis=-1))
 
     def floor(self, count: int) -> float:
         return (1 - self.budget) * self.measure([None], count)[None][1]
