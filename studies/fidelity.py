@@ -31,7 +31,7 @@ def added(steerer: Fitted, contrasts: Contrasts) -> Float[Tensor, "pairs d_model
     return sum((op.vector.float().expand_as(total) for op in ops), total)
 
 
-def averaged(values: Float[np.ndarray, " examples"] | Sequence[np.ndarray], *, resamples: int = 2000) -> Record:
+def averaged(values: Float[np.ndarray, "*seeds examples"] | Sequence[np.ndarray], *, resamples: int = 2000) -> Record:
     """The mean over examples with its 95% bootstrap interval: value, low, high, n, seeds.
 
     Several seeds are several rows of values, one a seed, on the same examples. Examples and seeds are then both drawn
