@@ -1,0 +1,190 @@
+"""Which of L2S's choices matter? One factor at a time against a task's default, over several seeds.
+
+    python studies/ablations.py --task shapes_pope --model tiny-llava
+
+Layers and strength of the default are chosen on the first validation examples of each subset. Every variant is then
+trained from the training pairs once for each seed, and measured in two ways: how near its predicted vectors come to the
+oracle's on all validation contrasts, and the objective of its replies on other validation examples, at the default's
+strength. No test example is looked at. A variant that changes what the oracle's vector is (pool, context, equalise,
+layers) is compared with its own oracle; its cosine can be set beside the default's, its squared error cannot.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import tyro
+
+from methods import ContrastBank
+from methods.steerer import Fitted
+from studies.bars import ablation_bars
+from studies.bench import Bench, Common, open_results, prepare
+from studies.choosing import Choice, Grid, thinned, winners
+from studies.fidelity import agreement, averaged
+from studies.heatmaps import both
+from studies.metrics import Metric, Record, Row, difference, estimate
+from studies.recipe import Recipe
+from studies.together import fit_together
+from studies.validation import about, apart, choose_on, finish, rows_of
+from studies.variants import DEFAULT, Ablated, Variant, drawn, folded, standard, together, variants
+
+
+@dataclass(frozen=True)
+class Arguments(Common):
+    """Change one factor of L2S at a time."""
+
+    seeds: int = 5  # how many training runs of each variant
+    screen: int = 20  # validation examples of each subset on which the default's layers and strength are chosen
+    judged: int = 40  # validation examples of each subset on which replies are measured
+    factors: tuple[str, ...] = ()  # these factors alone
+    dictionary: bool = False  # also the dictionary initialisation, which takes minutes a fit
+    shown: int = 4  # examples of each subset whose image and replies go into the report
+
+
+def ablations(arguments: Arguments) -> list[Record]:
+    """Run the study, or what is left of it, and write its folder; gives the records of the table.
+
+    `ablations.json` has a record for each variant and metric, with the difference to the default. Raises ValueError for
+    an unknown factor, and for a folder that holds another recipe's results.
+    """
+    vlm, task, recipe = prepare(arguments)
+    grid = Grid.of(recipe, vlm.n_layers, arguments.strength)
+    everything = Grid(tuple(range(vlm.n_layers)), tuple(range(vlm.n_layers)), grid.strengths)
+    seeds = tuple(range(arguments.seed, arguments.seed + arguments.seeds))
+    more = {name: getattr(arguments, name) for name in ("screen", "judged", "factors", "dictionary", "shown")}
+    with open_results(arguments, "ablations", vlm, recipe, everything, seeds, **more) as results:
+        bench = Bench(vlm, task, recipe, everything, arguments, results)
+        part, rest = apart(bench.examples("val"), arguments.screen)
+        # Captured at every block, before the choice looks at some of them.
+        pairs, _ = (len(bench.contrasts(split)) for split in ("train", "val"))
+        best = winners(choose_on(replace(bench, grid=grid), part, ("NoSteering", "MeanSteering", "L2S")))
+        results.write("choices.json", [vars(choice) for choice in best.values()])
+        chosen, judged = best["L2S"], thinned(rest, arguments.judged)
+        reads, writes = chosen.reads or 0, chosen.writes or 0
+        made = variants(recipe, reads, writes, vlm.n_layers, pairs, arguments.dictionary)
+        if unknown := set(arguments.factors) - {variant.factor for variant in made}:
+            factors = ", ".join(dict.fromkeys(variant.factor for variant in made if variant.factor))
+            raise ValueError(f"{unknown.pop()!r} is no factor; there are {factors}.")
+        made = [v for v in made if not v.factor or not arguments.factors or v.factor in arguments.factors]
+        references = [bench.setting(best[name], arguments.seed) for name in ("NoSteering", "MeanSteering")]
+        bench.answer("val", judged, references, pictured=thinned(judged, arguments.shown))
+        records = []
+        for variant in made:
+            records += measured(bench, variant, chosen, seeds, judged)
+        rows = [row for row in rows_of(bench.rows("val"), judged) if answers(row, made, best)]
+        compared = against_default(records, rows, task.objective, task.metrics)
+        results.write("ablations.json", compared)
+        note = about(bench, len(judged), len(seeds)) + f"; L' = {reads}, L* = {writes}, strength {chosen.strength:g}"
+        file = both(
+            results.folder,
+            "ablations",
+            lambda theme: ablation_bars(compared, task.objective, caption=note, theme=theme),
+        )
+        text = (
+            f"One factor at a time: {task.objective} on n = {len(judged)} examples, and cosine of predicted to oracle "
+            f"vectors on n = {len(bench.contrasts('val'))}, with 95% intervals over examples (for the cosine, over "
+            f"seeds too) and a dot a seed. The band is the default's interval. A loss of the cosine alone leaves the "
+            f"vectors' length open, and so what a strength means. {note}."
+        )
+        return finish(bench, rows, f"Which of L2S's choices matter? {task.name} on {vlm.name}", [(file, text)])
+
+
+def measured(bench: Bench, variant: Variant, chosen: Choice, seeds: Sequence[int], judged: Sequence) -> list[Record]:
+    """Fit the variant once a seed, answer the judged examples, and give its cosine and squared error."""
+    reads = chosen.reads if variant.reads is None else variant.reads
+    layers = variant.writes or (chosen.writes,)
+    recipe = replace(bench.recipe, **variant.changes)
+    own = bench
+    if variant.captures:
+        only = Grid((chosen.writes or 0,), (chosen.reads or 0,), bench.grid.strengths)
+        own = replace(bench, recipe=recipe, grid=only, kept=f"contrasts-{variant.factor}-{variant.level}", _made={})
+    train, validation = own.contrasts("train"), own.contrasts("val")
+    parts = [fitted(recipe, variant, train, validation, reads or 0, layer or 0, seeds) for layer in layers]
+    steerers = [together([part[number] for part in parts], recipe.scope) for number in range(len(seeds))]
+    steered = tuple(layer or 0 for layer in layers)
+    settings = [
+        Ablated(steerer, chosen.strength or 0.0, seed, variant.name, steered)
+        for steerer, seed in zip(steerers, seeds, strict=True)
+    ]
+    own.answer("val", judged, settings, pictured=thinned(judged, bench.common.shown))  # type: ignore[attr-defined]
+    records = []
+    agreements = [
+        agreement(steerer, validation.at(reads or 0, layer or 0).equalised(recipe.equalise))
+        for part, layer in zip(parts, layers, strict=True)
+        for steerer in part
+    ]
+    for metric in ("cosine", "mse"):
+        values = np.stack([one[metric] for one in agreements])
+        named = {"factor": variant.factor, "level": variant.level, "method": variant.name, "metric": metric}
+        records.append(named | averaged(values) | {"by_seed": [float(value) for value in values.mean(axis=1)]})
+    return records
+
+
+def fitted(
+    recipe: Recipe,
+    variant: Variant,
+    train: ContrastBank,
+    validation: ContrastBank,
+    reads: int,
+    writes: int,
+    seeds: Sequence[int],
+) -> list[Fitted]:
+    """The variant's network at these layers, once a seed."""
+    whole = train.at(reads, writes).equalised(recipe.equalise)
+    options = recipe.fit(validation.at(reads, writes))
+    rate = options["learning_rate"] or 0.4 / whole.context.shape[1]
+    options |= {"learning_rate": rate * variant.rate}
+    trains = [drawn(whole, variant.pairs, seed) for seed in seeds]
+    if not variant.standardised:
+        return list(fit_together(trains, seeds, **options))
+    plain = [standard(part) for part in trains]
+    networks = fit_together([part for part, _, _ in plain], seeds, **options)
+    return [folded(network, mean, size) for network, (_, mean, size) in zip(networks, plain, strict=True)]
+
+
+def answers(row: Row, made: Sequence[Variant], best: dict[str, Choice]) -> bool:
+    """Whether the row is of a variant or of a reference as it was chosen; others are of the choosing."""
+    if row["method"] == DEFAULT:
+        return row["strength"] == best["L2S"].strength and (row["reads"], row["writes"]) == (
+            best["L2S"].reads,
+            best["L2S"].writes,
+        )
+    names = {variant.name for variant in made}
+    return row["method"] in names or any(best[name].matches(row) for name in ("NoSteering", "MeanSteering"))
+
+
+def against_default(
+    records: Sequence[Record], rows: Sequence[Row], objective: str, metrics: Sequence[Metric]
+) -> list[Record]:
+    """The cheap records, and the objective and quality of each variant's replies with the difference to the default."""
+    wanted = [metric for metric in metrics if metric.name in (objective, "valid")]
+    by_method: dict[str, list[Row]] = {}
+    for row in rows:
+        by_method.setdefault(row["method"], []).append(row)
+    factor = {record["method"]: {n: record[n] for n in ("factor", "level")} for record in records}
+    decoded = []
+    for name, own in by_method.items():
+        seeds = sorted({row["seed"] for row in own})
+        by_seed = [estimate([r for r in own if r["seed"] == seed], wanted, resamples=1) for seed in seeds]
+        paired = difference(own, by_method[DEFAULT], wanted)
+        for place, record in enumerate(estimate(own, wanted)):
+            if record["subset"] == "all":
+                delta = {
+                    f"difference{end}": paired[place][field]
+                    for end, field in (("", "value"), ("_low", "low"), ("_high", "high"))
+                }
+                named = {"method": name} | factor.get(name, {"factor": "reference", "level": name})
+                decoded.append(named | record | delta | {"by_seed": [one[place]["value"] for one in by_seed]})
+    return [*records, *decoded]
+
+
+def main() -> None:
+    try:
+        ablations(tyro.cli(Arguments, description=__doc__))
+    except (ValueError, RuntimeError) as error:
+        sys.exit(f"ablations: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""The ablations: one factor at a time, a row for every variant and seed, and contexts put to one scale."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from methods import L2S, Contrasts, Query
+from studies.ablations import Arguments, ablations
+from studies.metrics import ALL
+from studies.recipes import EMBEDDED_POPE, EMBEDDED_SAFETY
+from studies.results import read_rows
+from studies.variants import Variant, drawn, folded, standard, together, variants
+
+
+def contrasts(pairs: int = 40, width: int = 6) -> Contrasts:
+    generator = torch.Generator().manual_seed(0)
+    context, positive, negative = (torch.randn(pairs, width, generator=generator) for _ in range(3))
+    behavior = ("yes",) * (pairs // 4) + ("no",) * (pairs - pairs // 4)
+    return Contrasts(context * 9 + 5, positive, negative, behavior, tuple(map(str, range(pairs))), 1, 2, "model")
+
+
+@pytest.mark.parametrize("recipe", [EMBEDDED_POPE, EMBEDDED_SAFETY], ids=lambda recipe: recipe.name)
+def test_a_variant_changes_one_factor_and_has_a_name_of_its_own(recipe):
+    made = variants(recipe, reads=6, writes=3, n_layers=8, pairs=600, dictionary=True)
+    assert made[0] == Variant()
+    assert len({variant.name for variant in made}) == len(made)
+    for variant in made[1:]:
+        changed = replace(recipe, **variant.changes)
+        others = (variant.pairs, variant.reads, variant.writes, variant.rate, variant.standardised)
+        assert (changed != recipe) or others != (None, None, (), 1.0, False)
+    factors = {variant.factor for variant in made}
+    assert factors >= {
+        "hidden",
+        "pairs",
+        "loss",
+        "init",
+        "activation",
+        "pool",
+        "scope",
+        "context",
+        "equalise",
+        "layers",
+    }
+
+
+def test_a_standardised_network_is_folded_into_one_that_reads_raw_contexts():
+    train = contrasts()
+    scaled, mean, size = standard(train)
+    torch.testing.assert_close(scaled.context.mean(dim=0), torch.zeros(6), atol=1e-5, rtol=0)
+    assert float(scaled.context.square().mean()) == pytest.approx(1)
+    network = L2S.fit(scaled, epochs=3, hidden=8)
+    torch.testing.assert_close(
+        folded(network, mean, size).predict(train.context), network.predict(scaled.context), rtol=1e-3, atol=1e-4
+    )
+
+
+def test_drawn_pairs_keep_the_behaviours_shares_and_differ_between_seeds():
+    train = contrasts()
+    part = drawn(train, 8, seed=0)
+    assert (len(part), part.behavior.count("yes")) == (8, 2)
+    assert part.id != drawn(train, 8, seed=1).id
+    assert drawn(train, 40, seed=0) is train
+
+
+def test_the_strength_is_divided_among_layers():
+    parts = [replace(L2S.fit(contrasts(), epochs=1), writes=layer) for layer in (1, 2)]
+    query = Query(torch.ones(3, 6))
+    ops = together(parts, "response").ops(query, 2.0)
+    assert [(op.site.layer, op.strength) for op in ops] == [(1, 1.0), (2, 1.0)]
+    assert len(together(parts[:1], "response").ops(query, 2.0)) == 1
+
+
+def test_every_variant_has_its_rows_and_a_killed_study_goes_on(tmp_path, monkeypatch):
+    factors = ("scope", "layers", "hidden")
+    arguments = Arguments(limit=2, out=tmp_path, strength=(1.0,), seeds=2, screen=1, judged=1, factors=factors, shown=1)
+    records = ablations(arguments)
+    names = {record["method"] for record in records}
+    assert names >= {"NoSteering", "MeanSteering", "L2S", "L2S(scope=generated)", "L2S(scope=all)", "L2S(hidden=4)"}
+    assert {
+        record["seeds"] for record in records if record["method"].startswith("L2S") and record["subset"] == ALL
+    } == {2}
+    cheap = json.loads((tmp_path / "ablations.json").read_text())
+    assert {record["metric"] for record in cheap} == {"cosine", "mse", "accuracy", "valid"}
+    default = next(record for record in cheap if (record["method"], record["metric"]) == ("L2S", "accuracy"))
+    assert default["difference"] == 0
+    drawn_once = (tmp_path / "figures" / "ablations.png").read_bytes()
+    monkeypatch.setattr(Figure, "savefig", lambda self, file, **how: Path(file).write_bytes(drawn_once))
+    rows = (tmp_path / "rows.jsonl").read_bytes()
+    (tmp_path / "rows.jsonl").write_bytes(rows[: len(rows) * 3 // 4])
+    assert str(ablations(arguments)) == str(records)
+    assert len(read_rows(tmp_path)) == len(rows.splitlines())
+
+
+def test_an_unknown_factor_is_named():
+    with pytest.raises(ValueError, match="'depth' is no factor; there are hidden"):
+        ablations(Arguments(limit=2, factors=("depth",), strength=(1.0,), screen=1, seeds=1))
