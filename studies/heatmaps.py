@@ -18,8 +18,9 @@ WRITTEN_UP_TO = 12  # layers a side; more values than that cannot be read
 def heat_maps(panels: Sequence[tuple[str, Sequence[Record]]], *, caption: str = "", theme: Theme = LIGHT) -> Figure:
     """A panel a list of records: their `value` by `writes` (upwards) and `reads` (to the right).
 
-    The best cell is framed. Where a record has `reach`, its number is bold if it cannot be told from the best, and
-    where it has `kept`, a cell is struck out if it is False. Raises ValueError for a panel without records.
+    The cell with `chosen` is framed, else the best. Where a record has `reach`, its number is bold if it cannot be told
+    from the best, and where it has `kept`, a cell is struck out if it is False. Raises ValueError for a panel without
+    records.
     """
     if empty := [title for title, records in panels if not records]:
         raise ValueError(f"There is no cell for {', '.join(empty)}; a heat map needs one for each pair of layers.")
@@ -58,9 +59,10 @@ def _map(figure: Figure, axis: Axes, title: str, records: Sequence[Record], them
             weight = "bold" if record.get("reach") else "normal"
             style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 6.8, "color": ink, "weight": weight}
             axis.text(x, y, f"{number(record['value']):.2f}".replace("0.", ".", 1), **style)
-    row, column = np.unravel_index(np.nanargmax(values), values.shape)
+    framed = next((r for r in records if r.get("chosen")), max(records, key=lambda record: number(record["value"])))
+    corner = (reads.index(framed["reads"]) - 0.5, writes.index(framed["writes"]) - 0.5)
     for color, width in (("#ffffff", 2.2), ("#101418", 0.9)):
-        axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=color, lw=width))
+        axis.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=color, lw=width))
 
 
 def over_layers(

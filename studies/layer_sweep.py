@@ -85,7 +85,7 @@ def per_layers(choices: Sequence[Choice]) -> list[Choice]:
 def measured(
     rows: Sequence[Row], cells: Sequence[Choice], least: float, metrics: Sequence[Metric], objective: str
 ) -> list[Record]:
-    """Each cell with 95% intervals, whether it keeps the budget, and whether it is within reach of its method's best.
+    """Each cell with 95% intervals, whether it keeps the budget, is its method's best, or is within reach of that.
 
     Within reach: the paired 95% interval of its difference to the best cell of its method holds 0.
     """
@@ -100,6 +100,7 @@ def measured(
         named = {name: getattr(cell, name) for name in ("method", "strength", "reads", "writes")}
         paired = difference(these, own[best[cell.method]], [m for m in wanted if m.name == objective])[0]
         marks = {"kept": cell.valid >= least, "reach": paired["low"] <= 0 <= paired["high"]}
+        marks["chosen"] = cell == best[cell.method]
         records += [named | record | marks for record in estimate(these, wanted) if record["subset"] == "all"]
     return records
 
@@ -140,8 +141,9 @@ def draw(
         caption = f"{note}; 95% intervals ±{half:.2f} on average; cosine: n = {pairs:,}"
         file = both(folder, f"layers-{name}", lambda theme, p=panels, c=caption: heat_maps(p, caption=c, theme=theme))
         text = (
-            f"{name} at every pair of layers, each at the best of its strengths within the budget. Framed: the best "
-            "pair. Bold: pairs whose paired 95% interval against it holds 0. Struck out: no strength keeps the budget."
+            f"{name} at every pair of layers, each at the best of its strengths within the budget. Framed: the pair "
+            "that the rule takes, of equals the one with the weaker strength. Bold: pairs whose paired 95% interval "
+            "against it holds 0. Struck out: no strength keeps the budget."
         )
         figures.append((file, f"{text} {caption}."))
         steered = best[name].writes

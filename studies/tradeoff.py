@@ -34,7 +34,7 @@ def front(among: Sequence[Record]) -> list[Record]:
     """
     usable = [point for point in among if point["method"] not in CONTROLS + ORACLES]
     ordered = sorted(
-        usable, key=lambda point: (-point["quality"][0], -point["effect"][0], number(point["strength"] or 0.0))
+        usable, key=lambda point: (-point["quality"][0], -point["effect"][0], point["strength"] or 0.0)
     )
     kept: list[Record] = []
     for point in ordered:
@@ -62,7 +62,7 @@ def trade_off(
     axis = figure.subplots()
     plain(axis, theme, rules="y")
     for name in dict.fromkeys(point["method"] for point in listed(among)):
-        own = sorted((p for p in among if p["method"] == name), key=lambda point: number(point["strength"] or 0.0))
+        own = sorted((p for p in among if p["method"] == name), key=lambda point: point["strength"] or 0.0)
         x, y = (np.array([point[side] for point in own]) for side in ("quality", "effect"))
         color = COLORS.get(name, theme.ink)
         bars = [np.abs(values[:, 1:] - values[:, :1]).T for values in (x, y)]

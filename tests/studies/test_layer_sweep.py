@@ -1,10 +1,12 @@
 """The layer sweep: a cell for every pair of layers, the same rows after a kill, and curves that are what they say."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from interv import Prompt
 from methods import P2S, Contrasts, MeanSteering
@@ -45,8 +47,10 @@ def test_layers_are_chosen_on_other_examples_than_the_table_measures(swept):
     }
 
 
-def test_a_killed_sweep_resumes_to_the_same_rows(swept, tmp_path):
+def test_a_killed_sweep_resumes_to_the_same_rows(swept, tmp_path, monkeypatch):
     arguments, records, folder = swept
+    drawn = (folder / "figures" / "steered.png").read_bytes()
+    monkeypatch.setattr(Figure, "savefig", lambda self, file, **how: Path(file).write_bytes(drawn))
     whole = (folder / "rows.jsonl").read_bytes()
     (tmp_path / "rows.jsonl").write_bytes(whole[: len(whole) * 2 // 3])
     (tmp_path / "recipe.json").write_bytes((folder / "recipe.json").read_bytes())
