@@ -52,7 +52,10 @@ class Trials:
             oracle=self.oracle,
             context_of=self.context_of,
         )
-        self._rows.update({key(row): row for row in read_rows(self.results.folder)})
+        rows = [row for row in read_rows(self.results.folder) if row["split"] == "val"]
+        judged = getattr(self.task, "judged", None)
+        marked = rows if judged is None else judged(rows, self.results.folder / "verdicts.jsonl")
+        self._rows.update({key(row): row for row in marked})
         return found(self._rows, asked, examples)
 
     def diverge(self, settings: Sequence[Setting], examples: Sequence[Example]) -> np.ndarray:
