@@ -103,6 +103,7 @@ class Bench:
             batch_size=self.common.batch_size,
             oracle=self.contrasts(split) if oracle else None,
             context_of=self.recipe.context_prompt,
+            sampling={name: value for name, value in self.recipe.decoding().items() if name != "max_new_tokens"},
             pictured=frozenset(example.id for example in pictured),
         )
 

@@ -1,8 +1,9 @@
 """Answer a task's examples in many settings at once, one row a reply, written as it comes."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -62,6 +63,7 @@ def answer(
     batch_size: int = 256,
     oracle: ContrastBank | None = None,
     context_of: Callable[[Prompt], Prompt] = lambda prompt: prompt,
+    sampling: Mapping[str, Any] = MappingProxyType({}),
     pictured: frozenset[str] = frozenset(),
 ) -> None:
     """Write a row for every example in every setting, but for those that are there already.
@@ -71,6 +73,8 @@ def answer(
     Args:
         oracle: contrasts of these very examples, for P2S.
         context_of: the prompt that the context is read from, where it is not the one that is answered.
+        sampling: options of `generate` for sampled replies; the seed starts every batch, so a resumed run draws
+            its part of a torn batch anew. Greedy by default.
         pictured: ids whose image is kept beside the rows for the report.
     """
     work = list(_batches(task, split, examples, settings, results, batch_size))
@@ -93,7 +97,8 @@ def answer(
                     steerer = setting.steerer
                     vectors = own_vectors(oracle, chunk, steerer) if oracle is not None else None
                     runs.append(steerer.ops(Query(contexts[Site(steerer.reads)], vectors), setting.strength))
-                replies = vlm.generate(*side_by_side(prefill, prompts, runs), max_new_tokens=task.max_new_tokens)
+                where, ops = side_by_side(prefill, prompts, runs)
+                replies = vlm.generate(where, ops, max_new_tokens=task.max_new_tokens, **sampling)
                 made = [
                     row_of(task, split, example, setting.columns(), replies[number * len(chunk) + i], images[i])
                     for number, setting in enumerate(group)
