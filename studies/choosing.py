@@ -23,7 +23,7 @@ class Grid:
 
     @classmethod
     def of(cls, recipe: Recipe, n_layers: int, strengths: Sequence[float] | None) -> "Grid":
-        """What the recipe leaves open: steering about the middle of the model, contexts from there and from its last block."""
+        """What the recipe leaves open: steering about the middle, contexts from there and from the last block."""
         writes = (n_layers // 2 - 1, n_layers // 2) if recipe.writes is None else (recipe.writes,)
         reads = (n_layers // 2 - 1, n_layers - 1) if recipe.reads is None else (recipe.reads,)
         default = STRENGTHS if recipe.strength is None else (recipe.strength,)

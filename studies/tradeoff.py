@@ -33,9 +33,7 @@ def front(among: Sequence[Record]) -> list[Record]:
     Controls and the oracle are left out: they are no methods that one could use. Of equal points the weakest counts.
     """
     usable = [point for point in among if point["method"] not in CONTROLS + ORACLES]
-    ordered = sorted(
-        usable, key=lambda point: (-point["quality"][0], -point["effect"][0], point["strength"] or 0.0)
-    )
+    ordered = sorted(usable, key=lambda point: (-point["quality"][0], -point["effect"][0], point["strength"] or 0.0))
     kept: list[Record] = []
     for point in ordered:
         if not kept or point["effect"][0] > kept[-1]["effect"][0]:

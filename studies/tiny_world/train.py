@@ -4,7 +4,7 @@ Stage 0 ties each image patch to the word of what it shows. Stage 1 trains the l
 clean ones, then with the label noise of `dialogues.NOISY`, which is what makes the model hallucinate.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -216,7 +216,7 @@ def _cosine(optimiser: torch.optim.Optimizer, steps: int, warmup: int) -> torch.
     return torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
 
 
-def _step(loss: Tensor, parameters: list[Tensor], optimiser, schedule, clip: float) -> None:
+def _step(loss: Tensor, parameters: Sequence[Tensor], optimiser, schedule, clip: float) -> None:
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_(parameters, clip)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from studies import compare as study
 from studies.choosing import Choice, finalists, ranked, winners
 from studies.compare import Arguments, compare

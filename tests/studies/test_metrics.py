@@ -154,7 +154,8 @@ def test_a_table_has_a_line_for_each_group_subset_and_metric_with_the_baseline_f
         rows.append(row | {"strength": 2.0, "reads": None})
     records = table(rows, YES_NO, skipped=3, resamples=10)
     assert len(records) == 3 * 3 * len(YES_NO)
-    assert records[0]["method"] == "NoSteering" and records[0]["difference"] == 0
+    assert records[0]["method"] == "NoSteering"
+    assert records[0]["difference"] == 0
     assert {record["skipped"] for record in records} == {3}
     last = next(record for record in records if record["strength"] == 2.0 and record["metric"] == "accuracy")
     assert (last["difference"], last["difference_low"], last["difference_high"]) == (1, 1, 1)

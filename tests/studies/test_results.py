@@ -97,7 +97,7 @@ def test_another_recipe_is_refused_and_what_differs_is_named(tmp_path):
     Results.open(tmp_path, SETTINGS, seeds=[0], fingerprint="abc").close()
     before = (tmp_path / "recipe.json").read_bytes()
     other = {"task": "shapes_pope", "layers": {"reads": 7, "writes": (4,)}, "new": True}
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match="another recipe") as error:
         Results.open(tmp_path, other, seeds=[0, 1], fingerprint="abd")
     for line in (
         "layers.reads: 6 there, 7 now",
