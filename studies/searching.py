@@ -75,7 +75,7 @@ class Search:
         examples: of validation, in the order in which they are taken.
         budget: the share of the unsteered model's well-formed replies that may be lost.
         share: what the search may cost, as a share of answering all examples in all settings; it costs more only where
-            its finalists turn out not to be usable.
+            its finalists turn out to break the budget.
         tokens: mean length of a reply.
         divergence: whether the divergence budget prunes; False leaves all candidates to the replies.
     """
@@ -120,17 +120,16 @@ class Search:
         )
 
     def decide(self, ranking: Sequence[int], finalists: int) -> int | None:
-        """The best of the finalists on all examples; where none is usable, the next in the ranking that is.
+        """The best of the finalists on all examples, or None where it does no better than the unsteered model.
 
-        Usable is what keeps the budget and does better than the unsteered model. Going on may cost more than the share.
+        Where all of them break the budget, the next in the ranking is tried; that alone may cost more than the share.
         """
         n = len(self.examples)
-        unsteered, least = self.measure([None], n)[None], self.floor(n)
         for count in range(min(finalists, len(ranking)), len(ranking) + 1):
             best = self.best(ranking[:count], n, 1)[0]
             effect, quality = self.measure([best], n)[best]
-            if quality >= least and effect > unsteered[0]:
-                return best
+            if quality >= self.floor(n):
+                return best if effect > self.measure([None], n)[None][0] else None
         return None
 
     def bisect(self, levels: np.ndarray) -> float:
