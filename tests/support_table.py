@@ -42,7 +42,8 @@ class Recorder:
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[Any]) -> None:
         """Only what runs on a model."""
-items[:] = [item for item in items if getattr(item, "callspec", None) and item.callspec.params.get("vlm") == self.family]
+        calls = [(item, getattr(item, "callspec", None)) for item in items]
+        items[:] = [item for item, call in calls if call is not None and call.params.get("vlm") == self.family]
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         law = re.search(r"test_law_(\d+)", report.nodeid)
