@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from studies.figures import COLORS, LIGHT, Theme, captioned, number, plain, words
+from studies.figures import COLORS, LIGHT, Theme, captioned, listed, number, plain, words
 from studies.metrics import Record
 
 HELPED, HURT = "#009e73", "#d55e00"
@@ -20,7 +20,7 @@ def helped_and_hurt(records: Sequence[Record], *, caption: str = "", theme: Them
     Records as from `estimate`, with metrics "helped" and "hurt".
     """
     parts = list(dict.fromkeys(record["subset"] for record in records))
-    methods = list(dict.fromkeys(record["method"] for record in records))
+    methods = list(dict.fromkeys(record["method"] for record in listed(records)))
     size = (2.1 + 2.3 * len(parts), 0.8 + 0.3 * len(methods))
     figure = Figure(figsize=size, layout="constrained", facecolor=theme.paper)
     axes = figure.subplots(1, len(parts), sharey=True, sharex=True, squeeze=False).ravel()

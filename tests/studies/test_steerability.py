@@ -57,7 +57,8 @@ def test_the_plane_holds_the_variance_of_flat_points():
 
 def test_figures_name_methods_and_behaviours():
     records = [
-        {"method": "L2S", "subset": part, "metric": metric, "value": 0.2, "low": 0.1, "high": 0.3}
+        {"method": "L2S", "strength": 1.0, "reads": 7, "writes": 4, "subset": part, "metric": metric}
+        | {"value": 0.2, "low": 0.1, "high": 0.3}
         for part in ("all", "yes")
         for metric in ("helped", "hurt")
     ]
