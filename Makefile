@@ -15,7 +15,7 @@ speed: .venv/installed
 	$(BIN)/python studies/speed.py --model random-40m
 
 test: .venv/installed
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: .venv/installed
 	$(BIN)/ruff format --check .
