@@ -14,6 +14,7 @@ from interv import VLM
 from tests.property.cases import Ask, Case, Push
 
 TOLERANCE = 1e-5
+BY_PROMPT = ("gemma3", "idefics3", "smolvlm", "paligemma")  # their processors want a list of images for each prompt
 TIE = 1e-3  # tokens whose logits lie closer than this may swap by rounding
 
 
@@ -29,9 +30,12 @@ def own_inputs(vlm: VLM, asks: Sequence[Ask], side: str = "left") -> dict[str, T
             end = {"continue_final_message": True}
         texts.append(vlm.processor.apply_chat_template(turns, tokenize=False, **end))
     bos = vlm.processor.tokenizer.bos_token
+    images: Any = [image for ask in asks for image in ask.images()] or None
+    if images and vlm.model.config.model_type in BY_PROMPT:
+        images = [ask.images() for ask in asks]
     batch = vlm.processor(
         text=texts,
-        images=[image for ask in asks for image in ask.images()] or None,
+        images=images,
         return_tensors="pt",
         padding=True,
         padding_side=side,

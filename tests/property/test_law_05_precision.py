@@ -51,9 +51,9 @@ def stages_by_hand(vlm: VLM, case: Case) -> tuple[list[list[int]], Tensor]:
 
 
 def own_positions(vlm: VLM, inputs: dict[str, Tensor]) -> Tensor:
-    """Counted over the tokens without padding; time, height and width on Qwen2-VL, by transformers' own rule."""
+    """Counted over the tokens without padding; time, height and width on Qwen-VL, by transformers' own rule."""
     positions = (inputs["attention_mask"].cumsum(1) - 1).clamp_min(0)
-    if vlm.model.config.model_type != "qwen2_vl":
+    if not hasattr(vlm.model.model, "get_rope_index"):
         return positions
     if "image_grid_thw" not in inputs:
         return positions.expand(3, -1, -1)
