@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-JOBS = 4  # families at once
+JOBS = 2  # families at once
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "models.md"
 BEGIN, END = "<!-- made by tests/support_table.py -->", "<!-- end -->"
