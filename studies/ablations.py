@@ -18,16 +18,16 @@ import tyro
 
 from methods import ContrastBank
 from methods.steerer import Fitted
-from studies.bars import ablation_bars
-from studies.bench import Bench, Common, open_results, prepare
-from studies.choosing import Choice, Grid, thinned, winners
-from studies.fidelity import agreement, averaged
-from studies.heatmaps import both
 from studies.metrics import Metric, Record, Row, difference, estimate
-from studies.recipe import Recipe
-from studies.together import fit_together
-from studies.validation import about, apart, choose_on, finish, rows_of
-from studies.variants import DEFAULT, Ablated, Variant, drawn, folded, standard, together, variants
+from studies.parts.bench import Bench, Common, open_results, prepare
+from studies.parts.choosing import Choice, Grid, thinned, winners
+from studies.parts.fidelity import agreement, averaged
+from studies.parts.recipe import Recipe
+from studies.parts.together import fit_together
+from studies.parts.validation import about, apart, choose_on, finish, rows_of
+from studies.parts.variants import DEFAULT, Ablated, Variant, drawn, folded, standard, together, variants
+from studies.plots.bars import ablation_bars
+from studies.plots.heatmaps import both
 
 
 @dataclass(frozen=True)

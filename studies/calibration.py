@@ -22,19 +22,19 @@ import tyro
 from interv import VLM, Prompt
 from methods import ContrastBank
 from methods.steerer import Fitted
-from studies.bench import Bench, Common, known, open_results, prepare
-from studies.choosing import BUDGET, STRENGTHS, Choice, Grid
 from studies.compare import candidates
-from studies.fitting import STEERING
-from studies.heatmaps import both
 from studies.metrics import Record, Row
-from studies.regret import SHARES, divergence_figure, halved, regret_figure, regrets, said, summary
-from studies.results import Results
+from studies.parts.bench import Bench, Common, known, open_results, prepare
+from studies.parts.choosing import BUDGET, STRENGTHS, Choice, Grid
+from studies.parts.fitting import STEERING
+from studies.parts.results import Results
+from studies.parts.validation import about, finish, judged_rows
+from studies.plots.heatmaps import both
 from studies.run import Setting
-from studies.searching import Account, Diverge, Found, Search, interleaved
+from studies.search.regret import SHARES, divergence_figure, halved, regret_figure, regrets, said, summary
+from studies.search.searching import Account, Diverge, Found, Search, interleaved
+from studies.search.trials import Trials, replayed, unsteered
 from studies.tasks.task import Example, Task
-from studies.trials import Trials, replayed, unsteered
-from studies.validation import about, finish, judged_rows
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,14 @@ from itertools import product
 import rich
 import tyro
 
-from studies.bench import Bench, Common, known, open_results, prepare
-from studies.choosing import Choice, Grid, curves, finalists, ranked, thinned, winners
-from studies.controls import LogitThreshold
-from studies.fitting import SEEDED, STEERING
 from studies.metrics import Record, Row, table
-from studies.picture import comparison_picture
+from studies.parts.bench import Bench, Common, known, open_results, prepare
+from studies.parts.choosing import Choice, Grid, curves, finalists, ranked, thinned, winners
+from studies.parts.controls import LogitThreshold
+from studies.parts.fitting import SEEDED, STEERING
+from studies.parts.results import key, write_json
+from studies.plots.picture import comparison_picture
 from studies.report import write_report
-from studies.results import key, write_json
 from studies.run import Setting, row_of
 from studies.tasks.task import Task
 

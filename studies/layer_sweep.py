@@ -20,13 +20,13 @@ from itertools import product
 import numpy as np
 import tyro
 
-from studies.bench import Bench, Common, known, open_results, prepare
-from studies.choosing import Choice, Grid, floor, winners
-from studies.fidelity import agreement, averaged
-from studies.fitting import STEERING
-from studies.heatmaps import both, heat_maps, over_layers
 from studies.metrics import Metric, Record, Row, difference, estimate, group
-from studies.validation import about, apart, choose_on, finish, judged_rows, rows_of
+from studies.parts.bench import Bench, Common, known, open_results, prepare
+from studies.parts.choosing import Choice, Grid, floor, winners
+from studies.parts.fidelity import agreement, averaged
+from studies.parts.fitting import STEERING
+from studies.parts.validation import about, apart, choose_on, finish, judged_rows, rows_of
+from studies.plots.heatmaps import both, heat_maps, over_layers
 
 STRENGTHS = (0.1, 0.3, 1.0, 2.0)  # few, since each is tried at each pair of layers; strength_sweep.py tries many
 READING = ("L2S",)  # the methods that read a context

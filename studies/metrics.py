@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from studies.bootstrap import interval, resampled_sums
+from studies.parts.bootstrap import interval, resampled_sums
 
 Row = dict[str, Any]
 Record = dict[str, Any]

@@ -6,7 +6,7 @@ Where a value of the code stands in a paper recipe, the paper is silent. docs/re
 from dataclasses import replace
 from typing import Any
 
-from studies.completions import (
+from studies.parts.completions import (
     CAREFUL,
     POPE_CODE,
     POPE_PAPER,
@@ -16,7 +16,7 @@ from studies.completions import (
     SAFETY_QWEN,
     reading_before_last,
 )
-from studies.recipe import Recipe
+from studies.parts.recipe import Recipe
 
 _LLAVA, _QWEN = "llava-hf/llava-1.5-7b-hf", "Qwen/Qwen2-VL-7B-Instruct"
 

@@ -17,11 +17,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from studies import figures
-from studies.finding import finding
 from studies.metrics import Record, Row, group
-from studies.replies import effects, embedded, entries, sample
-from studies.results import read_rows, read_skipped, write_text
+from studies.parts.finding import finding
+from studies.parts.replies import effects, embedded, entries, sample
+from studies.parts.results import read_rows, read_skipped, write_text
+from studies.plots import figures
 
 TEMPLATES = Path(__file__).parent / "templates"
 BASELINE = "NoSteering"

@@ -16,7 +16,7 @@ from interv.scope import PROMPT_SCOPES
 from methods import L2S, ContrastBank, NoSteering, PromptSteering, Query
 from methods.steerer import Fitted
 from studies.metrics import Row
-from studies.results import Results, key
+from studies.parts.results import Results, key
 from studies.tasks.task import Example, Split, Task
 
 

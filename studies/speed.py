@@ -21,9 +21,9 @@ from rich.table import Table
 
 from interv import VLM, Site, stack
 from methods import L2S, ContrastPair, Query, capture_contrasts, steer
-from studies import speed_reference as reference
-from studies.results import versions, write_json
-from studies.speed_models import SIZES, pairs, random_llava
+from studies.parts.results import versions, write_json
+from studies.timing import published
+from studies.timing.models import SIZES, pairs, random_llava
 
 Contest = dict[str, Callable[[], Any]]
 
@@ -66,12 +66,12 @@ def capture_contest(vlm: VLM, items: Sequence[ContrastPair], layers: Sequence[in
     def toolkit(batch_size: int) -> Callable[[], Any]:
         return lambda: capture_contrasts(vlm, items, batch_size=batch_size, layers=layers, progress=False)
 
-    bank, theirs = toolkit(1)(), reference.capture(vlm, items, layers)
+    bank, theirs = toolkit(1)(), published.capture(vlm, items, layers)
     for index, layer in enumerate(layers):
         for ours, plain in zip((bank.context, bank.positive, bank.negative), theirs[layer], strict=True):
             agree(ours[:, index], plain)
     return {
-        "published procedure": lambda: reference.capture(vlm, items, layers),
+        "published procedure": lambda: published.capture(vlm, items, layers),
         "this toolkit, one pair at a time": toolkit(1),
         f"this toolkit, {len(items)} pairs at a time": toolkit(len(items)),
     }
@@ -88,11 +88,11 @@ def sweep_contest(vlm: VLM, items: Sequence[ContrastPair], settings: int) -> Con
         ops = stack([steerer.ops(query, strength) for strength in strengths], 1)
         return vlm.generate(prefill.select([0] * settings), ops, max_new_tokens=8).token_ids
 
-    def published() -> list[list[int]]:
-        return [reference.steered(vlm, prompt, steerer, strength, 8) for strength in strengths]
+    def one_by_one() -> list[list[int]]:
+        return [published.steered(vlm, prompt, steerer, strength, 8) for strength in strengths]
 
-    agree_tokens(toolkit(), published())
-    return {"published procedure": published, "this toolkit": toolkit}
+    agree_tokens(toolkit(), one_by_one())
+    return {"published procedure": one_by_one, "this toolkit": toolkit}
 
 
 def generation_contest(vlm: VLM, items: Sequence[ContrastPair], tokens: int) -> Contest:
@@ -102,15 +102,15 @@ def generation_contest(vlm: VLM, items: Sequence[ContrastPair], tokens: int) -> 
 
     def with_hooks() -> list[int]:
         with vlm.installed(ops):
-            return reference.unsteered(vlm, prompt, tokens)
+            return published.unsteered(vlm, prompt, tokens)
 
     def toolkit() -> list[int]:
         return steer(vlm, [prompt], steerer, max_new_tokens=tokens).token_ids[0]
 
-    agree_tokens([toolkit(), with_hooks()], [reference.steered(vlm, prompt, steerer, 1.0, tokens)] * 2)
+    agree_tokens([toolkit(), with_hooks()], [published.steered(vlm, prompt, steerer, 1.0, tokens)] * 2)
     return {
-        "unsteered generate": lambda: reference.unsteered(vlm, prompt, tokens),
-        "published procedure": lambda: reference.steered(vlm, prompt, steerer, 1.0, tokens),
+        "unsteered generate": lambda: published.unsteered(vlm, prompt, tokens),
+        "published procedure": lambda: published.steered(vlm, prompt, steerer, 1.0, tokens),
         "this toolkit, L2S": toolkit,
         "this toolkit, installed hooks": with_hooks,
     }

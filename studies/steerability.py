@@ -17,15 +17,15 @@ import numpy as np
 import torch
 import tyro
 
-from studies.bench import Bench, Common, known, open_results, prepare
-from studies.choosing import Choice, Grid, winners
-from studies.fidelity import added, agreement, averaged
-from studies.fitting import STEERING
-from studies.geometry import alike, on_plane, plane
-from studies.heatmaps import both
-from studies.inputs import cosines, helped_and_hurt, projection
 from studies.metrics import Record, Row, estimate, group, ratio
-from studies.validation import about, apart, choose_on, finish, judged_rows
+from studies.parts.bench import Bench, Common, known, open_results, prepare
+from studies.parts.choosing import Choice, Grid, winners
+from studies.parts.fidelity import added, agreement, averaged
+from studies.parts.fitting import STEERING
+from studies.parts.geometry import alike, on_plane, plane
+from studies.parts.validation import about, apart, choose_on, finish, judged_rows
+from studies.plots.heatmaps import both
+from studies.plots.inputs import cosines, helped_and_hurt, projection
 
 BASELINE = "NoSteering"
 EFFECTS = (

@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 
 import tyro
 
-from studies.bench import Bench, Common, known, open_results, prepare
-from studies.choosing import BUDGET, Choice, Grid, curves, floor, winners
 from studies.compare import YES_NO_CONTROLS, is_yes_no
-from studies.fitting import STEERING
-from studies.heatmaps import both
 from studies.metrics import Record, group
-from studies.tradeoff import front, points, trade_off
-from studies.validation import about, apart, choose_on, finish, judged_rows
+from studies.parts.bench import Bench, Common, known, open_results, prepare
+from studies.parts.choosing import BUDGET, Choice, Grid, curves, floor, winners
+from studies.parts.fitting import STEERING
+from studies.parts.validation import about, apart, choose_on, finish, judged_rows
+from studies.plots.heatmaps import both
+from studies.plots.tradeoff import front, points, trade_off
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from methods import ContrastPair
 from methods.capture import Pool
 from studies.metrics import Metric, estimate
-from studies.recipe import Recipe
+from studies.parts.recipe import Recipe
 from studies.recipes import CHAIR_LLAVA
 from studies.tasks.chair_files import Shown, load_images
 from studies.tasks.chair_words import Vocabulary, chair_metrics, listed

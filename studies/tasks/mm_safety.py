@@ -20,7 +20,7 @@ from studies.judges.guard import Exchange
 from studies.judges.panel import Panel
 from studies.judges.verdicts import Verdicts
 from studies.metrics import Metric, estimate, ratio, unparsable, valid
-from studies.recipe import Recipe
+from studies.parts.recipe import Recipe
 from studies.recipes import PAPER_SAFETY_LLAVA
 from studies.tasks.deferral import defers, refuses
 from studies.tasks.free_text import well_formed

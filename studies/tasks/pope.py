@@ -13,7 +13,7 @@ from pathlib import Path
 from methods import ContrastPair
 from methods.capture import Pool
 from studies.metrics import YES_NO, Metric, estimate, ratio
-from studies.recipe import Recipe
+from studies.parts.recipe import Recipe
 from studies.recipes import PAPER_POPE_LLAVA
 from studies.tasks.free_text import well_formed
 from studies.tasks.pope_files import Question, load_questions

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from methods import L2S, Contrasts, Query
 from studies.ablations import Arguments, ablations
 from studies.metrics import ALL
+from studies.parts.results import read_rows
+from studies.parts.variants import Variant, drawn, folded, standard, together, variants
 from studies.recipes import EMBEDDED_POPE, EMBEDDED_SAFETY
-from studies.results import read_rows
-from studies.variants import Variant, drawn, folded, standard, together, variants
 
 
 def contrasts(pairs: int = 40, width: int = 6) -> Contrasts:

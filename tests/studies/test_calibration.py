@@ -9,14 +9,14 @@ import pytest
 from interv import VLM, Prompt
 from methods import MeanSteering, NoSteering, capture_contrasts
 from studies.calibration import Arguments, calibrate, calibration
-from studies.choosing import STRENGTHS, thinned
 from studies.metrics import Row
-from studies.regret import halved, regret_figure, regrets, said, summary
-from studies.results import Results, read_rows
+from studies.parts.choosing import STRENGTHS, thinned
+from studies.parts.results import Results, read_rows
 from studies.run import Setting
-from studies.searching import Account, Search, interleaved
+from studies.search.regret import halved, regret_figure, regrets, said, summary
+from studies.search.searching import Account, Search, interleaved
+from studies.search.trials import Trials, unsteered
 from studies.tasks import TASKS, Example
-from studies.trials import Trials, unsteered
 
 TASK = TASKS["shapes_pope"]()
 LAYERS = (1, 2, 3)

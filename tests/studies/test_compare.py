@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from studies import compare as study
-from studies.choosing import Choice, finalists, ranked, winners
 from studies.compare import Arguments, compare
-from studies.results import Results, read_rows
+from studies.parts.choosing import Choice, finalists, ranked, winners
+from studies.parts.results import Results, read_rows
 from studies.run import readable
 from studies.tasks import TASKS
 

@@ -1,6 +1,6 @@
 """Laws of the finding: it is computed, and says so whichever way the table falls."""
 
-from studies.finding import finding
+from studies.parts.finding import finding
 
 
 def record(method, value, *, difference=0.1, spread=0.05, **fields):

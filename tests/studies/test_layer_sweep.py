@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 
 from interv import Prompt
 from methods import P2S, Contrasts, MeanSteering
-from studies.choosing import Choice
-from studies.fidelity import agreement, averaged
-from studies.heatmaps import heat_maps, over_layers
 from studies.layer_sweep import Arguments, along, layer_sweep, per_layers
-from studies.results import read_rows
+from studies.parts.choosing import Choice
+from studies.parts.fidelity import agreement, averaged
+from studies.parts.results import read_rows
+from studies.parts.validation import apart
+from studies.plots.heatmaps import heat_maps, over_layers
 from studies.tasks.task import Example
-from studies.validation import apart
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_rgba
 from PIL import Image
 
-from studies import figures
 from studies.metrics import YES_NO, table
-from studies.picture import comparison_picture
-from studies.replies import data_uri, effects, entries, sample
+from studies.parts.replies import data_uri, effects, entries, sample
+from studies.parts.results import Results
+from studies.plots import figures
+from studies.plots.picture import comparison_picture
 from studies.report import _safe, write_report
-from studies.results import Results
 
 HOSTILE = "<script>alert(1)</script> | [x](javascript:y) `z` \"'><img src=//evil.example/a.png onerror=alert(2)>"
 METHODS = {"NoSteering": "yes", "L2S": None, "P2S": None, "LogitThreshold": "no"}

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from studies.geometry import alike, on_plane, plane
-from studies.inputs import cosines, helped_and_hurt, projection
 from studies.metrics import Row
+from studies.parts.geometry import alike, on_plane, plane
+from studies.plots.inputs import cosines, helped_and_hurt, projection
 from studies.steerability import Arguments, effects, steerability
 
 

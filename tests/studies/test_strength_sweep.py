@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from studies.choosing import Choice, Grid
 from studies.metrics import ALL, Record
-from studies.results import read_rows
+from studies.parts.choosing import Choice, Grid
+from studies.parts.results import read_rows
+from studies.plots.tradeoff import front, points, trade_off
 from studies.strength_sweep import Arguments, all_strengths, strength_sweep
-from studies.tradeoff import front, points, trade_off
 
 
 def point(method: str, strength: float | None, effect: float, quality: float) -> Record:

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 
 from methods import L2S, STEERERS, ContrastBank, Contrasts, NormRnd, PromptSteering
 from methods.steerer import Fitted
-from studies.controls import ConstantDirection
+from studies.parts.controls import ConstantDirection
+from studies.parts.together import fit_together
 from studies.recipes import Recipe
 from studies.tasks.task import Task
-from studies.together import fit_together
 
 _ALL: tuple[type[Fitted], ...] = (*STEERERS, ConstantDirection)
 STEERING = {method.__name__: method for method in _ALL}

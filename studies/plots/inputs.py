@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from studies.figures import COLORS, LIGHT, Theme, captioned, listed, number, plain, words
 from studies.metrics import Record
+from studies.plots.figures import COLORS, LIGHT, Theme, captioned, listed, number, plain, words
 
 HELPED, HURT = "#009e73", "#d55e00"
 BEHAVIORS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")

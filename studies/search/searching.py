@@ -9,8 +9,8 @@ from math import ceil
 
 import numpy as np
 
-from studies.choosing import BUDGET
 from studies.metrics import Row
+from studies.parts.choosing import BUDGET
 from studies.run import Setting
 from studies.tasks.task import Example, Task
 

@@ -11,7 +11,7 @@ from interv.scope import Scope
 from methods import ContrastPair, Contrasts, CosineWeight
 from methods.capture import Pool
 from methods.training import Init, Schedule
-from studies.completions import EMBEDDED_GROUPS, Forced
+from studies.parts.completions import EMBEDDED_GROUPS, Forced
 
 
 @dataclass(frozen=True)

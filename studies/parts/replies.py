@@ -9,8 +9,8 @@ from typing import Any
 
 from PIL import Image
 
-from studies.figures import CONTROLS, label, listed
 from studies.metrics import Record, Row, group
+from studies.plots.figures import CONTROLS, label, listed
 
 EFFECTS = ("changed", "corrected", "harmed")
 

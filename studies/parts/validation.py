@@ -8,12 +8,12 @@ from typing import Any
 
 import rich
 
-from studies.bench import Bench
-from studies.choosing import Choice, ranked, thinned
 from studies.compare import candidates
 from studies.metrics import Record, Row, table
+from studies.parts.bench import Bench
+from studies.parts.choosing import Choice, ranked, thinned
+from studies.parts.results import write_json
 from studies.report import write_report
-from studies.results import write_json
 from studies.tasks.task import Example
 
 

@@ -6,8 +6,20 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from studies.figures import COLORS, CONTROLS, LIGHT, MARKERS, ORACLES, Theme, captioned, listed, number, plain, words
 from studies.metrics import ALL, GROUP, Record, group
+from studies.plots.figures import (
+    COLORS,
+    CONTROLS,
+    LIGHT,
+    MARKERS,
+    ORACLES,
+    Theme,
+    captioned,
+    listed,
+    number,
+    plain,
+    words,
+)
 
 
 def points(records: Sequence[Record], effect: str, quality: str = "valid") -> list[Record]:

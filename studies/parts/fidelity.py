@@ -9,8 +9,8 @@ from torch import Tensor
 
 from methods import Contrasts, Query
 from methods.steerer import Fitted
-from studies.bootstrap import interval, resampled_sums
 from studies.metrics import Record
+from studies.parts.bootstrap import interval, resampled_sums
 
 
 def agreement(steerer: Fitted, contrasts: Contrasts) -> dict[str, Float[np.ndarray, " pairs"]]:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from studies.figures import COLORS, LIGHT, Theme, captioned, listed, plain
 from studies.metrics import Record
-from studies.searching import Account, Search, interleaved, score
+from studies.plots.figures import COLORS, LIGHT, Theme, captioned, listed, plain
+from studies.search.searching import Account, Search, interleaved, score
 from studies.tasks.task import Example
 
 SHARES = (0.05, 0.1, 0.15, 0.2, 0.3)  # of the grid's cost

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from studies.figures import COLORS, DARK, LIGHT, MARKERS, Theme, captioned, listed, number, plain, save, words
 from studies.metrics import Record
+from studies.plots.figures import COLORS, DARK, LIGHT, MARKERS, Theme, captioned, listed, number, plain, save, words
 
 WRITTEN_UP_TO = 12  # layers a side; more values than that cannot be read
 

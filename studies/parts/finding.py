@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from studies.figures import CONTROLS, ORACLES, label, listed, number, signed, words
 from studies.metrics import ALL, Record
+from studies.plots.figures import CONTROLS, ORACLES, label, listed, number, signed, words
 
 
 def finding(

@@ -10,8 +10,8 @@ from torch import Tensor
 from interv import Add
 from methods import L2S, Contrasts, Query
 from methods.steerer import Fitted, Strength
-from studies.completions import EMBEDDED_GROUPS
-from studies.recipe import Recipe
+from studies.parts.completions import EMBEDDED_GROUPS
+from studies.parts.recipe import Recipe
 from studies.run import Setting
 
 DEFAULT = "L2S"

@@ -12,9 +12,9 @@ from torch import Tensor
 from interv import VLM, Prompt, Site
 from methods import ContrastBank, NoSteering, Query
 from studies.metrics import Row
-from studies.results import Results, key, read_rows
+from studies.parts.results import Results, key, read_rows
 from studies.run import Setting, answer, own_vectors, side_by_side
-from studies.searching import Reply
+from studies.search.searching import Reply
 from studies.tasks.task import Example, Task
 
 SIDE_BY_SIDE = 8  # settings that share a pass

@@ -9,13 +9,13 @@ import torch
 
 from interv import VLM
 from methods import ContrastBank, capture_contrasts
-from studies.choosing import Choice, Grid, thinned
-from studies.fitting import SEEDED, Fits
 from studies.judges import LlamaGuard, judge_of
 from studies.judges.panel import Panel
 from studies.metrics import Row
+from studies.parts.choosing import Choice, Grid, thinned
+from studies.parts.fitting import SEEDED, Fits
+from studies.parts.results import Results, read_rows
 from studies.recipes import RECIPES, Recipe
-from studies.results import Results, read_rows
 from studies.run import Setting, answer, readable
 from studies.tasks import BENCHMARKS, TASKS, Example, Split, Task
 

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from studies.bootstrap import interval
 from studies.metrics import Record
+from studies.parts.bootstrap import interval
 
 
 def alike(

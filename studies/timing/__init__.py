@@ -1,0 +1,1 @@
+"""What the speed study compares: random models of real sizes, and the published procedure in plain hooks."""
