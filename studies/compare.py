@@ -65,7 +65,7 @@ def compare(arguments: Arguments) -> list[Record]:
         examples = bench.examples("test")
         bench.answer("test", examples, settings, pictured=thinned(examples, arguments.shown))
         if "LogitThreshold" in methods:
-            answer_by_threshold(bench)
+            bench.account.fit(lambda size: answer_by_threshold(bench, size))
         for setting in settings:
             if setting.seed == arguments.seed:
                 setting.steerer.save(results.folder / "steerers" / type(setting.steerer).__name__)
@@ -104,7 +104,7 @@ def candidates(bench: Bench, name: str) -> list[Setting]:
     ]
 
 
-def answer_by_threshold(bench: Bench) -> None:
+def answer_by_threshold(bench: Bench, size: int) -> None:
     """The control that decides by the logits of yes and no, and lets the model go on from the word."""
     columns: Row = {"method": "LogitThreshold", "strength": None, "reads": None, "writes": None}
     columns["seed"] = bench.common.seed
@@ -115,7 +115,7 @@ def answer_by_threshold(bench: Bench) -> None:
     ]
     if not pending:
         return
-    vlm, task, size, train = bench.vlm, bench.task, bench.common.batch_size, bench.examples("train")
+    vlm, task, train = bench.vlm, bench.task, bench.examples("train")
     control = LogitThreshold.fit(vlm, [e.prompt for e in train], [e.target for e in train], batch_size=size)
     for start in range(0, len(pending), size):
         chunk = pending[start : start + size]
@@ -136,6 +136,7 @@ def report(bench: Bench, best: dict[str, Choice]) -> list[Record]:
     write_json(folder / "table.json", records)
     measured = curves(bench.rows("val"), task, best)
     write_json(folder / "curves.json", measured)
+    bench.note_cost()
     page = write_report(
         folder,
         f"{task.name} on {bench.vlm.name}",

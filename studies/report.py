@@ -18,6 +18,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from studies.metrics import Record, Row, group
+from studies.parts.cost import said
 from studies.parts.finding import finding
 from studies.parts.replies import effects, embedded, entries, sample
 from studies.parts.results import read_rows, read_skipped, write_text
@@ -63,7 +64,7 @@ def write_report(
     sentences = finding(records, metric, lower_is_better=lower_is_better)
     skipped = read_skipped(folder)
     about = _about(records, recipe)
-    write_text(folder / "table.md", _markdown(title, sentences, tables, about, len(skipped)))
+    write_text(folder / "table.md", _markdown(title, sentences, tables, about, len(skipped), cost := said(folder)))
 
     listed = {group(record) for record in records}
     rows: list[Row] = [row for row in read_rows(folder) if row["split"] == split and group(row) in listed]
@@ -84,6 +85,7 @@ def write_report(
         seed=seed,
         recipe=json.dumps(recipe, indent=2, ensure_ascii=False),
         skipped=skipped,
+        cost=cost,
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
@@ -205,7 +207,9 @@ def _setting(record: Record) -> str:
     return ", ".join(parts)
 
 
-def _markdown(title: str, sentences: Sequence[str], tables: Sequence[dict[str, Any]], about: str, skipped: int) -> str:
+def _markdown(
+    title: str, sentences: Sequence[str], tables: Sequence[dict[str, Any]], about: str, skipped: int, cost: str
+) -> str:
     """Every metric as a Markdown table: value [95% interval]."""
     parts = [f"# {_safe(title)}", " ".join(map(_safe, sentences))]
     for table in tables:
@@ -229,6 +233,7 @@ def _markdown(title: str, sentences: Sequence[str], tables: Sequence[dict[str, A
         parts += ["\n".join("| " + " | ".join(cells) + " |" for cells in lines)]
     parts.append(
         f"In brackets: 95% percentile bootstrap interval over examples. {_safe(about)}. Skipped items: {skipped}."
+        + (f" Cost: {_safe(cost)}." if cost else "")
     )
     return "\n\n".join(parts) + "\n"
 

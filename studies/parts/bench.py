@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from interv import VLM
 from methods import ContrastBank, capture_contrasts
 from studies.judges import LlamaGuard, judge_of
 from studies.judges.panel import Panel
 from studies.metrics import Row
+from studies.parts.checkpoint import Checkpoint
 from studies.parts.choosing import Choice, Grid, thinned
+from studies.parts.cost import Account, BatchSize, note
 from studies.parts.fitting import SEEDED, Fits
 from studies.parts.results import Results, read_rows
 from studies.recipes import RECIPES, Recipe
@@ -21,11 +22,10 @@ from studies.tasks import BENCHMARKS, TASKS, Example, Split, Task
 
 
 @dataclass(frozen=True)
-class Common:
+class Common(Checkpoint):
     """The arguments that all studies share."""
 
     task: str = "shapes_pope"  # one of studies/tasks
-    model: str = "tiny-llava"  # an embedded model, a local folder, or a hub id
     data: Path | None = None  # folder of a real benchmark; without one it comes from the hub
     recipe: str | None = None  # a named recipe of studies/recipes.py; the task's own by default
     guard: str | None = None  # Llama-Guard-3 (hub id or folder), for the unsafe score of mm_safety
@@ -34,10 +34,7 @@ class Common:
     out: Path | None = None  # the result folder; results/<study>/<task>-<model> by default
     seed: int = 0  # the first seed of the methods that draw random numbers
     limit: int | None = None  # at most so many examples of each subset, in every split
-    batch_size: int = 256  # replies decoded at once
-    device: str = "cpu"  # where the model runs
-    dtype: str | None = None  # of the weights; bfloat16 on a GPU, the checkpoint's own on the CPU
-    threads: int | None = None  # of torch on the CPU; torch's own choice by default
+    batch_size: BatchSize = 256  # replies decoded at once; "auto" halves it for as long as memory runs out
 
     def folder(self, study: str) -> Path:
         return self.out or Path("results") / study / f"{self.task}-{Path(self.model).name}"
@@ -55,6 +52,15 @@ class Bench:
     results: Results
     kept: str = "contrasts"  # the part of the result folder where contrasts lie; another one for another recipe's
     _made: dict[Any, Any] = field(default_factory=dict)
+
+    @cached_property
+    def account(self) -> Account:
+        """Time, memory and batch size of this run."""
+        return Account(self.common.batch_size, self.vlm.model.device)
+
+    def note_cost(self) -> None:
+        """Write down what this run has cost, at its end."""
+        note(self.results.folder, self.account.entry(len(self.results.done) - self.results.earlier))
 
     def examples(self, split: Split) -> list[Example]:
         """The readable examples of a split, thinned to the limit; the others are noted in the results."""
@@ -93,18 +99,21 @@ class Bench:
     ) -> None:
         """Write the rows of these examples in these settings that are not there yet."""
         oracle = any(type(setting.steerer).__name__ == "P2S" for setting in settings)
-        answer(
-            self.vlm,
-            self.task,
-            split,
-            examples,
-            settings,
-            self.results,
-            batch_size=self.common.batch_size,
-            oracle=self.contrasts(split) if oracle else None,
-            context_of=self.recipe.context_prompt,
-            sampling={name: value for name, value in self.recipe.decoding().items() if name != "max_new_tokens"},
-            pictured=frozenset(example.id for example in pictured),
+        bank = self.contrasts(split) if oracle else None
+        self.account.fit(
+            lambda size: answer(
+                self.vlm,
+                self.task,
+                split,
+                examples,
+                settings,
+                self.results,
+                batch_size=size,
+                oracle=bank,
+                context_of=self.recipe.context_prompt,
+                sampling={name: value for name, value in self.recipe.decoding().items() if name != "max_new_tokens"},
+                pictured=frozenset(example.id for example in pictured),
+            )
         )
 
     def rows(self, split: Split) -> list[Row]:
@@ -119,12 +128,14 @@ class Bench:
             return ContrastBank.load(folder)
         wanted = {example.id for example in self.examples(split)}
         pairs = [self.recipe.adapted(pair) for pair in self.task.pairs(split) if pair.id in wanted]
-        bank = capture_contrasts(
-            self.vlm,
-            pairs,
-            batch_size=max(1, self.common.batch_size // 4),
-            layers=sorted({*self.grid.writes, *self.grid.reads}),
-            **self.recipe.capturing(pairs),
+        bank = self.account.fit(
+            lambda size: capture_contrasts(
+                self.vlm,
+                pairs,
+                batch_size=max(1, size // 4),
+                layers=sorted({*self.grid.writes, *self.grid.reads}),
+                **self.recipe.capturing(pairs),
+            )
         )
         for id_, reason in bank.skipped:
             self.results.skip(id_, reason)
@@ -136,10 +147,7 @@ def prepare(common: Common) -> tuple[VLM, Task, Recipe]:
     """The model, the task and the recipe of a study. Raises ValueError for names and data that do not exist."""
     known(common.task, {**TASKS, **BENCHMARKS}, "task")
     named = None if common.recipe is None else known(common.recipe, RECIPES, "recipe")
-    if common.threads is not None:
-        torch.set_num_threads(common.threads)
-    dtype = common.dtype or (None if common.device == "cpu" else "bfloat16")
-    vlm = VLM.load(common.model, device=common.device, dtype=dtype)
+    vlm = common.load()
     recipe = recipe_of(common.task, common.model, vlm, named)
     if common.task in BENCHMARKS:
         guard = None if common.guard is None else LlamaGuard(common.guard, device=common.device)
@@ -167,7 +175,7 @@ def open_results(
     common: Common, study: str, vlm: VLM, recipe: Recipe, grid: Grid, seeds: Sequence[int], **more: Any
 ) -> Results:
     """The study's folder, with all that decides its rows as its recipe."""
-    settings = {"recipe": recipe.card(), "grid": asdict(grid), "model": common.model, "limit": common.limit, **more}
+    settings = {"recipe": recipe.card(), "grid": asdict(grid), **common.deciding(vlm), "limit": common.limit, **more}
     settings |= {} if common.data is None else {"data": str(common.data)}
     return Results.open(common.folder(study), settings, seeds=list(seeds), fingerprint=vlm.fingerprint)
 

@@ -40,7 +40,8 @@ def key(row: Row) -> tuple[Any, ...]:
 class Results:
     """The folder `results/<study>/<name>/`, open for one process. Made by `Results.open`; a context manager.
 
-    `done` holds the keys of the rows that are there, `skipped` the reason for each item's id that could not be run.
+    `done` holds the keys of the rows that are there, `earlier` is how many there were when the folder was opened, and
+    `skipped` has the reason for each item's id that could not be run.
     """
 
     def __init__(self, folder: Path, lock: FileLock) -> None:
@@ -49,6 +50,7 @@ class Results:
         self._rows = _opened(folder / "rows.jsonl")
         self._skips = _opened(folder / "skipped.jsonl")
         self.done: set[tuple[Any, ...]] = {key(row) for row in read_rows(folder)}
+        self.earlier = len(self.done)
         self.skipped: dict[str, str] = read_skipped(folder)
 
     @classmethod

@@ -76,6 +76,7 @@ def finish(
     folder, task = bench.results.folder, bench.task
     records = table(rows, task.metrics, skipped=len(bench.results.skipped))
     write_json(folder / "table.json", records)
+    bench.note_cost()
     page = write_report(folder, title, metric=task.objective, split="val", extra_figures=pictures, **more)
     rich.print((folder / "table.md").read_text(encoding="utf-8"))
     rich.print(f"Table, figures and page are in {page}")

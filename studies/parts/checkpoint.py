@@ -1,0 +1,52 @@
+"""Which model a study runs, and how its weights are loaded."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from interv import VLM
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The arguments of every study that say which model it runs, and where."""
+
+    model: str = "tiny-llava"  # an embedded model, a local folder, or a hub id
+    revision: str | None = None  # of the hub: a branch, a tag or a commit
+    local_files_only: bool = False  # load what was downloaded before, ask no hub
+    device: str = "cpu"  # where the model runs
+    device_map: str | None = None  # "auto" spreads the weights over all GPUs and the memory; instead of --device
+    dtype: str | None = None  # of the weights; bfloat16 on a GPU, the checkpoint's own on the CPU
+    attn_implementation: str | None = None  # "eager", "sdpa" or "flash_attention_2"; transformers' choice by default
+    load_in_8bit: bool = False  # by bitsandbytes
+    load_in_4bit: bool = False  # by bitsandbytes
+    threads: int | None = None  # of torch on the CPU; torch's own choice by default
+
+    def load(self) -> VLM:
+        """The model with its processor. Raises as `VLM.load` does."""
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        options = {"device_map": self.device_map, "attn_implementation": self.attn_implementation}
+        return VLM.load(
+            self.model,
+            dtype=self.dtype or ("bfloat16" if self.on_gpu else None),
+            device=self.device,
+            revision=self.revision,
+            local_files_only=self.local_files_only,
+            load_in_8bit=self.load_in_8bit,
+            load_in_4bit=self.load_in_4bit,
+            **options,
+        )
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the weights go to an accelerator: by `device`, or by a device_map where there is one."""
+        if self.device_map is not None:
+            return self.device_map != "cpu" and torch.accelerator.is_available()
+        return torch.device(self.device).type != "cpu"
+
+    def deciding(self, vlm: VLM) -> dict[str, Any]:
+        """What decides the replies beside the weights' names, for the recipe: precision and, where given, revision."""
+        kept = {"revision": self.revision, "load_in_8bit": self.load_in_8bit, "load_in_4bit": self.load_in_4bit}
+        return {"model": self.model, "dtype": str(vlm.model.dtype)} | {k: v for k, v in kept.items() if v}
