@@ -134,7 +134,7 @@ def calibration(arguments: Arguments) -> list[Record]:
         examples = bench.examples("val")
         bench.answer("val", examples, [plain, *(setting for each in settings.values() for setting in each)])
         oracle = bench.contrasts("val") if "P2S" in settings else None
-        trials = Trials(vlm, task, results, plain, arguments.batch_size, oracle, recipe.context_prompt)
+        trials = Trials(vlm, task, results, plain, bench.account.batch_size, oracle, recipe.context_prompt)
         divergence = {name: trials.diverge(each, examples) for name, each in settings.items()}
         tokens, reply = trials.tokens(examples), replayed(bench.rows("val"), plain)
         searches = {
