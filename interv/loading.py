@@ -76,7 +76,7 @@ def _quantised(four: bool, eight: bool, dtype: torch.dtype | str | None) -> Bits
         raise ValueError("load_in_4bit and load_in_8bit are both set; choose one.")
     if find_spec("bitsandbytes") is None:
         raise ValueError(
-            "Weights in 4 or 8 bits need bitsandbytes and a GPU: pip install bitsandbytes, or load in bf16."
+            "Weights in 4 or 8 bits need bitsandbytes: pip install bitsandbytes, or load them with dtype='bfloat16'."
         )
     computed = getattr(torch, dtype) if isinstance(dtype, str) and dtype != "auto" else dtype
     return BitsAndBytesConfig(

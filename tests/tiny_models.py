@@ -24,6 +24,7 @@ from transformers import (
 )
 
 LAYERS, WIDTH, HEADS = 3, 32, 4
+VISION_WIDTH = 16
 TEMPLATE = (
     "{% for message in messages %}{{ message['role'][:1] | upper }}: {% for part in message['content'] %}"
     "{% if part['type'] == 'image' %}IMAGE{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
@@ -55,8 +56,8 @@ def tiny_llava(seed: int = 0) -> tuple[PreTrainedModel, LlavaProcessor]:
     """Images of 28 x 28 pixels, four image tokens each."""
     tokenizer = _tokenizer("<pad>", "</s>", "<s>", image_token="<image>")
     vision = CLIPVisionConfig(
-        hidden_size=16,
-        intermediate_size=32,
+        hidden_size=VISION_WIDTH,
+        intermediate_size=2 * VISION_WIDTH,
         num_hidden_layers=3,
         num_attention_heads=2,
         image_size=28,
