@@ -51,6 +51,7 @@ class _Cursor:
     prompt: Tensor | None = None  # [rows, length], True on the prompt's tokens
     generating: bool = False
     step: Step | None = None
+    later: Step | None = None  # one generated token a row, which is what nearly every forward holds
 
     def current(self) -> Step:
         if self.step is None:
@@ -92,6 +93,8 @@ class _Cursor:
     def _step(self, ids: Tensor, start: int, prompt: Tensor) -> Step:
         """Of the tokens from `start` on, those inside the prompt's length are the prompt's, the others generated."""
         length = prompt.shape[1]
+        if start >= length and ids.shape[1] == 1:
+            return self._generated(len(ids), ids.device)
         position = torch.arange(start, start + ids.shape[1], device=ids.device)
         inside = (position < length) & prompt[:, position.clamp_max(length - 1)]
         parts = {
@@ -101,6 +104,11 @@ class _Cursor:
             "generated": (position >= length).expand(len(ids), -1),
         }
         return Step(**parts, kinds=frozenset(kind for kind, tokens in parts.items() if tokens.any()))
+
+    def _generated(self, rows: int, device: torch.device) -> Step:
+        if self.later is None or len(self.later.generated) != rows or self.later.generated.device != device:
+            self.later = Step.of_token(rows, device, generated=True)
+        return self.later
 
 
 def _prompt_mask(ids: Tensor, mask: Tensor | None) -> Tensor:

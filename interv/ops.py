@@ -79,7 +79,7 @@ class Edit(ABC):
         return sizes.pop() if sizes else None
 
     def __call__(self, hidden: Tensor, where: Bool[Tensor, "batch seq"] | None) -> Tensor:
-        """The changed hidden state; `where` None means every position, for sites that see no tokens."""
+        """The changed hidden state; `where` None means every position."""
         for name, tensor in self.tensors.items():
             if tensor.shape[-1] != hidden.shape[-1]:
                 raise ValueError(
@@ -221,7 +221,8 @@ def _spread(rows: Tensor, hidden: Tensor) -> Tensor:
     rows = rows.to(hidden)
     if rows.ndim == 1:
         return rows
-    return rows.repeat_interleave(len(hidden) // len(rows), dim=0)[:, None]
+    copies = len(hidden) // len(rows)
+    return (rows if copies == 1 else rows.repeat_interleave(copies, dim=0))[:, None]
 
 
 def _if_tensor(number: Number) -> tuple[Tensor, ...]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from interv.layouts import Layout
-from interv.ops import Capture, Op
+from interv.ops import Capture, Edit, Op
 from interv.scope import Step
 from interv.site import Side
 
@@ -45,7 +45,8 @@ class Plan:
                 step = step_at(count)
                 if not step.holds(op.scope):
                     continue
-                where = _fit(step.where(op.scope), hidden, op)
+                if not (step.alike and isinstance(op, Edit) and hidden.shape[:2] == step.prompt.shape):
+                    where = _fit(step.where(op.scope), hidden, op)
             if isinstance(op, Capture):
                 self.captured.setdefault(index, []).append(read(op, hidden, where, step))
             elif self.layout.in_stream(op.site):

@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import Cache
+from transformers.cache_utils import DynamicLayer
 
 from interv.encoding import Encoded
+from interv.room import make_room
 from interv.site import Site
 
 
@@ -31,8 +33,6 @@ class Prefill:
     def select(self, rows: Sequence[int]) -> "Prefill":
         """These rows, in this order; a row may come several times, once for each way of steering it."""
         index = torch.tensor(list(rows), device=self.encoded.input_ids.device)
-        cache = fork(self.cache)
-        cache.batch_select_indices(index)
         encoded = replace(
             self.encoded,
             input_ids=self.encoded.input_ids[index],
@@ -42,10 +42,12 @@ class Prefill:
             per_token={name: values[index] for name, values in self.encoded.per_token.items()},
             media={},  # the images have run; which pixels are whose is not recorded
         )
-        return Prefill(encoded, cache, {site: values[index] for site, values in self.captured.items()})
+        return Prefill(
+            encoded, _rows_of(self.cache, index), {site: values[index] for site, values in self.captured.items()}
+        )
 
-    def decoding_inputs(self, copies: int = 1) -> dict[str, Any]:
-        """What `generate` needs to run the last prompt token again and go on from it, each row `copies` times.
+    def decoding_inputs(self, copies: int = 1, tokens: int = 1) -> dict[str, Any]:
+        """What `generate` needs to run the last prompt token and go on to `tokens` new ones, each row `copies` times.
 
         `generate` repeats the rows of tensors by itself, but not those of a cache.
         """
@@ -53,12 +55,24 @@ class Prefill:
         cache.crop(-1)
         if copies > 1:
             cache.batch_repeat_interleave(copies)
+        make_room(cache, tokens)
         return {
             "input_ids": self.encoded.input_ids,
             "attention_mask": self.encoded.attention_mask,
             "position_ids": self.encoded.position_ids,
             "past_key_values": cache,
         }
+
+
+def _rows_of(cache: Cache, index: Int[Tensor, " rows"]) -> Cache:
+    """These rows of a cache. A single row is not copied however often it is wanted: growing makes the copies."""
+    chosen = fork(cache)
+    for layer in chosen.layers:
+        if type(layer) is DynamicLayer and layer.is_initialized and len(layer.keys) == 1:
+            layer.keys, layer.values = (part.expand(len(index), -1, -1, -1) for part in (layer.keys, layer.values))
+        else:
+            layer.batch_select_indices(index)
+    return chosen
 
 
 def fork(cache: Cache) -> Cache:

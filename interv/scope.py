@@ -26,7 +26,8 @@ _KINDS: dict[str, tuple[str, ...]] = {
 class Step:
     """The tokens of one forward: what kind of token stands in each row and position. Padding is of no kind.
 
-    `kinds` names the kinds of which there may be a token, so that a step is skipped without asking the device.
+    `kinds` names the kinds of which there may be a token, so that a step is skipped without asking the device;
+    `alike` tells that every token is of all of them.
     """
 
     prompt: Bool[Tensor, "batch seq"]
@@ -34,6 +35,7 @@ class Step:
     last_prompt: Bool[Tensor, "batch seq"]
     generated: Bool[Tensor, "batch seq"]
     kinds: frozenset[str]
+    alike: bool = False
 
     def holds(self, scope: Scope) -> bool:
         """Whether a token of this forward may lie in the scope."""
@@ -65,8 +67,8 @@ class Step:
         """A single token a row: the last one of the prompt, or a generated one."""
         yes, no = (torch.full((batch, 1), value, device=device) for value in (True, False))
         if generated:
-            return cls(no, no, no, yes, frozenset({"generated"}))
-        return cls(yes, no, yes, no, frozenset({"prompt", "last_prompt"}))
+            return cls(no, no, no, yes, frozenset({"generated"}), alike=True)
+        return cls(yes, no, yes, no, frozenset({"prompt", "last_prompt"}), alike=True)
 
 
 def last_position(mask: Int[Tensor, "batch seq"] | Bool[Tensor, "batch seq"]) -> Int[Tensor, " batch"]:

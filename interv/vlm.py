@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from nnsight import NNsight
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -24,7 +23,7 @@ from interv.prompt import Prompt
 from interv.replies import Replies, ids_of, trim
 from interv.scope import PROMPT_SCOPES, Step
 from interv.site import HOOKS, Site
-from interv.trace import run
+from interv.trace import Tracer
 
 
 class VLM:
@@ -43,7 +42,7 @@ class VLM:
         text = model.config.get_text_config()
         self.n_layers: int = text.num_hidden_layers
         self.d_model: int = text.hidden_size
-        self._envoy = NNsight(model)
+        self._tracer = Tracer(model)
 
     @classmethod
     def load(
@@ -189,10 +188,9 @@ class VLM:
         with torch.random.fork_rng(enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
-            output = run(
-                self._envoy,
+            output = self._tracer.run(
                 plan.visits(lambda count: steps[count > 0]),
-                {**prefill.decoding_inputs(copies), **settings},
+                {**prefill.decoding_inputs(copies, max_new_tokens), **settings},
                 generate=True,
             )
         plan.check_touched()
@@ -232,7 +230,7 @@ class VLM:
         # The output head is given the last position alone, unless an op is to see the others there.
         kept = 0 if any(op.site.path == "lm_head" for op in plan.ops) else 1
         visits = plan.visits(lambda count: step)
-        return run(self._envoy, visits, {**inputs, "use_cache": True, "logits_to_keep": kept, "return_dict": True})
+        return self._tracer.run(visits, {**inputs, "use_cache": True, "logits_to_keep": kept, "return_dict": True})
 
     def _replies(self, output: Any, plan: Plan, prompt_length: int, options: dict[str, Any]) -> Replies:
         config = self.model.generation_config

@@ -38,16 +38,16 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @fault("positions taken from the batch that ran last (Qwen2-VL)", "5 a prefill outlives other batches")
 def _(patch: pytest.MonkeyPatch) -> None:
-    def wrong(inputs: Any, prefill: Prefill, copies: int = 1) -> dict[str, Any]:
-        return {name: value for name, value in inputs(prefill, copies).items() if name != "position_ids"}
+    def wrong(inputs: Any, prefill: Prefill, *args: int) -> dict[str, Any]:
+        return {name: value for name, value in inputs(prefill, *args).items() if name != "position_ids"}
 
     around(patch, Prefill, "decoding_inputs", wrong)
 
 
 @fault("cache not cropped", "5 prefill and decode equal full passes", "1 zero strength changes nothing")
 def _(patch: pytest.MonkeyPatch) -> None:
-    def wrong(inputs: Any, prefill: Prefill, copies: int = 1) -> dict[str, Any]:
-        return inputs(prefill, copies) | {"past_key_values": interv.prefill.fork(prefill.cache)}
+    def wrong(inputs: Any, prefill: Prefill, *args: int) -> dict[str, Any]:
+        return inputs(prefill, *args) | {"past_key_values": interv.prefill.fork(prefill.cache)}
 
     around(patch, Prefill, "decoding_inputs", wrong)
 
