@@ -1,11 +1,12 @@
 """Prompts as the model's tensors: token ids, padding, positions and pixels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
+from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -70,14 +71,19 @@ class Encoded:
         )
 
 
-def encode(model: PreTrainedModel, processor: Any, prompts: Sequence[Prompt]) -> Encoded:
+def encode(
+    model: PreTrainedModel,
+    processor: Any,
+    prompts: Sequence[Prompt],
+    images_of: Callable[[Prompt], list[Image.Image]] = Prompt.images,
+) -> Encoded:
     """Render prompts by the checkpoint's chat template and processor, padded on the left, on the model's device.
 
     Raises ValueError where an image cannot be read, or where the last token of a prompt is an image token.
     """
     if not prompts:
         raise ValueError("There are no prompts; give at least one.")
-    by_prompt = [prompt.images() for prompt in prompts]
+    by_prompt = [images_of(prompt) for prompt in prompts]
     images = [image for own in by_prompt for image in own]
     nested = images and layout_of(model.config.model_type).images_by_prompt
     texts = [render(processor, prompt) for prompt in prompts]

@@ -97,7 +97,7 @@ class _Cursor:
             return self._generated(len(ids), ids.device)
         position = torch.arange(start, start + ids.shape[1], device=ids.device)
         inside = (position < length) & prompt[:, position.clamp_max(length - 1)]
-        parts = {
+        parts: dict[str, Any] = {
             "prompt": inside,
             "image": inside & (ids == self.image_token_id),
             "last_prompt": position == last_position(prompt)[:, None],

@@ -20,12 +20,14 @@ from interv.site import Site
 class Prefill:
     """The prompts' one pass. It is not used up: any number of runs may decode from it.
 
-    `captured[site]` is the hidden state of each last prompt token, [batch, width], before any steering.
+    `captured[site]` is the hidden state of each last prompt token, [batch, width], before any steering. `blocks` is
+    None, or how many decoder blocks ran.
     """
 
     encoded: Encoded
     cache: Cache
     captured: dict[Site, Float[Tensor, "batch width"]]
+    blocks: int | None = None
 
     def __len__(self) -> int:
         return len(self.encoded)
@@ -42,9 +44,8 @@ class Prefill:
             per_token={name: values[index] for name, values in self.encoded.per_token.items()},
             media={},  # the images have run; which pixels are whose is not recorded
         )
-        return Prefill(
-            encoded, _rows_of(self.cache, index), {site: values[index] for site, values in self.captured.items()}
-        )
+        captured = {site: values[index] for site, values in self.captured.items()}
+        return Prefill(encoded, _rows_of(self.cache, index), captured, self.blocks)
 
     def decoding_inputs(self, copies: int = 1, tokens: int = 1) -> dict[str, Any]:
         """What `generate` needs to run the last prompt token and go on to `tokens` new ones, each row `copies` times.

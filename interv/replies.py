@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -60,3 +61,14 @@ def ids_of(value: Any) -> set[int]:
     if value is None:
         return set()
     return {value} if isinstance(value, int) else set(value)
+
+
+def joined(op: Capture, reads: list[Any], token_ids: list[list[int]], steps: int) -> Tensor | list[Tensor]:
+    """What one capture read, over all steps. Rows that ended early went on as padding, which is cut."""
+    if isinstance(reads[0], Tensor):
+        return reads[0]
+    rows = len(token_ids)
+    parts = [[read[row * len(read) // rows] for read in reads] for row in range(rows)]
+    idle = [steps - len(ids) if op.scope in ("generated", "response", "all") else 0 for ids in token_ids]
+    whole = [torch.cat(part) for part in parts]
+    return [tokens[: len(tokens) - cut] for tokens, cut in zip(whole, idle, strict=True)]

@@ -29,13 +29,22 @@ class Tracer:
         self._root = _Place(model)
         self._places: dict[int, Envoy] = {id(model): self._root}  # by module: one may have several paths
 
-    def run(self, visits: Mapping[Location, Visit], inputs: Mapping[str, Any], *, generate: bool = False) -> Any:
+    def run(
+        self,
+        visits: Mapping[Location, Visit],
+        inputs: Mapping[str, Any],
+        *,
+        generate: bool = False,
+        until: Location | None = None,
+    ) -> Any:
         """Call the model, or its `generate`, and hand each visited module's hidden state to its function.
+
+        With `until` the model stops at that place, after the visits that are made there, and there is no result.
 
         One worker a location: the order in which the model runs its modules then orders the workers, and no worker can
         slip into the next step by waiting for a module that this step has passed. Without visits nothing is traced.
         """
-        if not visits:
+        if not visits and until is None:
             with torch.no_grad():
                 return self.model.generate(**inputs) if generate else self.model(**inputs)  # type: ignore[operator]
         workers = [(self._place(path), side, visit) for (path, side), visit in visits.items()]
@@ -45,8 +54,12 @@ class Tracer:
                 with tracer.invoke():
                     _work(place, side, visit, tracer, generate)
             with tracer.invoke(**inputs):
-                store["result"] = tracer.result
-        return store["result"]
+                if until is None:
+                    store["result"] = tracer.result
+                else:
+                    getattr(self._place(until[0]), until[1])  # parks here until the model arrives
+                    tracer.stop()
+        return store.get("result")
 
     def _place(self, path: str) -> Envoy:
         module = self.model.get_submodule(path)

@@ -9,18 +9,19 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import Cache, DynamicCache, PreTrainedModel
 
-from interv.checks import check_ops, check_options
+from interv.checks import check_ops, check_options, check_site
 from interv.encoding import Encoded, encode
 from interv.hooks import installed
+from interv.images import ImagesOnce
 from interv.layouts import layout_of
 from interv.loading import load
 from interv.ops import Capture, Op, Tokens
-from interv.plan import Plan
+from interv.plan import Location, Plan
 from interv.prefill import Prefill, fork
 from interv.prompt import Prompt
-from interv.replies import Replies, ids_of, trim
+from interv.replies import Replies, ids_of, joined, trim
 from interv.scope import PROMPT_SCOPES, Step
 from interv.site import HOOKS, Site
 from interv.trace import Tracer
@@ -90,12 +91,30 @@ class VLM:
         """The prompts as the model's inputs, padded on the left."""
         return encode(self.model, self.processor, prompts)
 
+    def encode_variants(self, variants: Sequence[Sequence[Prompt]]) -> list[Encoded]:
+        """As `encode`, list after list, for prompts about the same images, which are opened and processed once."""
+        once = ImagesOnce(self.processor)
+        return [encode(self.model, once.processor, prompts, once.opened) for prompts in variants]
+
     def prefill(self, prompts: Sequence[Prompt] | Encoded, reads: Sequence[Site] = ()) -> Prefill:
         """Run the prompts once, keep the cache, and read the sites at each last prompt token."""
         encoded = prompts if isinstance(prompts, Encoded) else self.encode(prompts)
         plan = self._plan([Capture(site) for site in reads], len(encoded))
         cache = self._forward(plan, _prompt_step(encoded), encoded.model_inputs()).past_key_values
         return Prefill(encoded, cache, {site: plan.captured[i][0] for i, site in enumerate(reads)})
+
+    def prefix(self, encoded: Encoded, blocks: int) -> Prefill:
+        """Run tokens that others are to follow, and keep what the first `blocks` decoder blocks need of them.
+
+        The model stops where the last of these has keys and values, so nothing can be generated behind a prefix: it is
+        for `extend`, at sites of these blocks.
+        """
+        cache = DynamicCache(config=self.model.config.get_text_config(decoder=True))
+        last = Site(blocks - 1, "hook_attn_out")
+        check_site(last, self.model, self.layout, self.n_layers)
+        until: Location = (self.layout.locate(last)[0], "input")
+        self._forward(Plan((), self.layout), _prompt_step(encoded), encoded.model_inputs(), cache, until)
+        return Prefill(encoded, cache, {}, blocks)
 
     def capture(
         self,
@@ -112,7 +131,7 @@ class VLM:
         captures = [Capture(site, tokens) for site in sites]
         encoded = prompts if isinstance(prompts, Encoded) else self.encode(prompts)
         plan = self._plan([*ops, *captures], len(encoded))
-        self._forward(plan, _prompt_step(encoded), encoded.model_inputs())
+        self._forward(plan, _prompt_step(encoded), encoded.model_inputs(), until=self._end([*sites, *_sites(ops)]))
         plan.check_touched()
         return {capture.site: plan.captured[len(ops) + i][0] for i, capture in enumerate(captures)}
 
@@ -124,24 +143,24 @@ class VLM:
         position_ids: Int[Tensor, "batch seq"] | Int[Tensor, "3 batch seq"],
         sites: Sequence[Site],
     ) -> dict[Site, Float[Tensor, "batch seq width"]]:
-        """Run further tokens behind a prefill's rows and read the sites at all of them, padding too."""
+        """Run further tokens behind a prefill or a prefix and read the sites at all of them, padding too."""
         plan = self._plan([Capture(site, "all") for site in sites], len(input_ids))
         every = torch.ones_like(attention_mask)
         inputs = {
             "input_ids": input_ids,
             "attention_mask": torch.cat([prefill.encoded.attention_mask, attention_mask], dim=1),
             "position_ids": position_ids,
-            "past_key_values": fork(prefill.cache),
         }
-        self._forward(plan, Step.of_prompt(every, every == 0), inputs)
+        self._forward(plan, Step.of_prompt(every, every == 0), inputs, fork(prefill.cache), self._end(sites))
         return {site: torch.stack(plan.captured[i][0]) for i, site in enumerate(sites)}
 
     def logits(self, prompts: Sequence[Prompt] | Prefill, ops: Sequence[Op] = ()) -> Float[Tensor, "batch vocabulary"]:
         """The logits of the reply's first token. Raises as `generate` does."""
         prefill, plan = self._start(prompts, ops)
         inputs = prefill.decoding_inputs()
+        cache = inputs.pop("past_key_values")
         inputs |= {"input_ids": inputs["input_ids"][:, -1:], "position_ids": inputs["position_ids"][..., -1:]}
-        output = self._forward(plan, Step.of_token(len(prefill), self.model.device, generated=False), inputs)
+        output = self._forward(plan, Step.of_token(len(prefill), self.model.device, generated=False), inputs, cache)
         plan.check_touched()
         return output.logits[:, -1]
 
@@ -209,6 +228,8 @@ class VLM:
     def _start(self, prompts: Sequence[Prompt] | Prefill, ops: Sequence[Op]) -> tuple[Prefill, Plan]:
         """The prefill to decode from. Ops that reach into the prompt run it once more, up to its last token."""
         plan = self._plan(ops, len(prompts))
+        if isinstance(prompts, Prefill) and prompts.blocks is not None:
+            raise ValueError(f"A prefix of {prompts.blocks} blocks cannot be replied to; pass prompts or a prefill.")
         if not any(op.scope in PROMPT_SCOPES for op in ops):
             return prompts if isinstance(prompts, Prefill) else self.prefill(prompts), plan
         encoded = prompts.encoded if isinstance(prompts, Prefill) else self.encode(prompts)
@@ -226,11 +247,20 @@ class VLM:
         cache = self._forward(plan, step, encoded.model_inputs()).past_key_values
         return Prefill(encoded, cache, {}), plan
 
-    def _forward(self, plan: Plan, step: Step, inputs: dict[str, Any]) -> Any:
+    def _forward(
+        self, plan: Plan, step: Step, inputs: dict[str, Any], cache: Cache | None = None, until: Location | None = None
+    ) -> Any:
         # The output head is given the last position alone, unless an op is to see the others there.
         kept = 0 if any(op.site.path == "lm_head" for op in plan.ops) else 1
-        visits = plan.visits(lambda count: step)
-        return self._tracer.run(visits, {**inputs, "use_cache": True, "logits_to_keep": kept, "return_dict": True})
+        settings = {"use_cache": True, "logits_to_keep": kept, "return_dict": True, "past_key_values": cache}
+        return self._tracer.run(plan.visits(lambda count: step), {**inputs, **settings}, until=until)
+
+    def _end(self, sites: Sequence[Site]) -> Location | None:
+        """Where a run may stop that is made for these sites alone: behind the last block that holds one."""
+        layers = [site.layer for site in sites]
+        if not layers or None in layers:
+            return None
+        return self.layout.locate(Site(max(layers)))  # type: ignore[type-var]
 
     def _replies(self, output: Any, plan: Plan, prompt_length: int, options: dict[str, Any]) -> Replies:
         config = self.model.generation_config
@@ -241,23 +271,16 @@ class VLM:
         token_ids, reasons = trim(output.sequences[:, prompt_length:], end_ids, pad_id)
         texts = self.processor.tokenizer.batch_decode(token_ids, skip_special_tokens=True)
         captured = {
-            op: _joined(op, plan.captured[index], token_ids, output.sequences.shape[1] - prompt_length)
+            op: joined(op, plan.captured[index], token_ids, output.sequences.shape[1] - prompt_length)
             for index, op in enumerate(plan.ops)
             if isinstance(op, Capture)
         }
         return Replies(texts, token_ids, reasons, captured, torch.stack(output.logits, 1) if output.logits else None)
 
 
+def _sites(ops: Sequence[Op]) -> list[Site]:
+    return [op.site for op in ops]
+
+
 def _prompt_step(encoded: Encoded, *, last: bool = True) -> Step:
     return Step.of_prompt(encoded.attention_mask, encoded.image_mask, last=last)
-
-
-def _joined(op: Capture, reads: list[Any], token_ids: list[list[int]], steps: int) -> Tensor | list[Tensor]:
-    """What one capture read, over all steps. Rows that ended early went on as padding, which is cut."""
-    if isinstance(reads[0], Tensor):
-        return reads[0]
-    rows = len(token_ids)
-    parts = [[read[row * len(read) // rows] for read in reads] for row in range(rows)]
-    idle = [steps - len(ids) if op.scope in ("generated", "response", "all") else 0 for ids in token_ids]
-    joined = [torch.cat(part) for part in parts]
-    return [tokens[: len(tokens) - cut] for tokens, cut in zip(joined, idle, strict=True)]

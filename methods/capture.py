@@ -86,7 +86,7 @@ def _capture_batch(
     first_of = _first_of(pairs)
     kept = [number for number, first in enumerate(first_of) if number in first]
     prompts = [[pair.variants()[number] for pair in pairs] for number in kept]  # [variants][pairs]
-    encoded = [vlm.encode(variant) for variant in prompts]
+    encoded = vlm.encode_variants(prompts)
     if "mean_generated" in pools:
         encoded[1:] = [_with_reply(vlm, tokens, pools, generated) for tokens in encoded[1:]]
     weights = [_weights(vlm, ["last"] * len(pairs), prompts[0], encoded[0], encoded[0], prompts[0])]
@@ -166,7 +166,8 @@ def _shared_lengths(encoded: Sequence[Encoded], weights: Sequence[Tensor]) -> li
     first = encoded[0]
     for other in encoded[1:]:
         same = other.media.keys() == first.media.keys() and all(
-            values.shape == other.media[name].shape and torch.equal(values, other.media[name])
+            values is other.media[name]
+            or (values.shape == other.media[name].shape and torch.equal(values, other.media[name]))
             for name, values in first.media.items()
         )
         if not same:
@@ -209,7 +210,8 @@ def _pooled_behind(
 ) -> list[Float[Tensor, "pairs layers d_model"]]:
     """All variants of all pairs as rows of one continuation, padded on the right, behind the shared tokens."""
     pairs, variants, device = len(shared), len(encoded), encoded[0].input_ids.device
-    trunk = vlm.prefill(encoded[0].head(shared, pad_token_id=vlm.pad_token_id))
+    blocks = 1 + max(site.layer or 0 for site in sites)
+    trunk = vlm.prefix(encoded[0].head(shared, pad_token_id=vlm.pad_token_id), blocks)
     lengths = torch.tensor(
         [[int(tokens.attention_mask[row].sum()) - shared[row] for tokens in encoded] for row in range(pairs)]
     )
