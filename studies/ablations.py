@@ -19,7 +19,7 @@ import tyro
 from methods import ContrastBank
 from methods.steerer import Fitted
 from studies.metrics import Metric, Record, Row, difference, estimate
-from studies.parts.bench import Bench, Common, open_results, prepare
+from studies.parts.bench import Bench, Common, opened, prepare
 from studies.parts.choosing import Choice, Grid, thinned, winners
 from studies.parts.fidelity import agreement, averaged
 from studies.parts.recipe import Recipe
@@ -53,13 +53,12 @@ def ablations(arguments: Arguments) -> list[Record]:
     everything = Grid(tuple(range(vlm.n_layers)), tuple(range(vlm.n_layers)), grid.strengths)
     seeds = tuple(range(arguments.seed, arguments.seed + arguments.seeds))
     more = {name: getattr(arguments, name) for name in ("screen", "judged", "factors", "dictionary", "shown")}
-    with open_results(arguments, "ablations", vlm, recipe, everything, seeds, **more) as results:
-        bench = Bench(vlm, task, recipe, everything, arguments, results)
+    with opened(arguments, "ablations", vlm, task, recipe, everything, seeds, **more) as bench:
         part, rest = apart(bench.examples("val"), arguments.screen)
         # Captured at every block, before the choice looks at some of them.
         pairs, _ = (len(bench.contrasts(split)) for split in ("train", "val"))
         best = winners(choose_on(replace(bench, grid=grid), part, ("NoSteering", "MeanSteering", "L2S")))
-        results.write("choices.json", [vars(choice) for choice in best.values()])
+        bench.results.write("choices.json", [vars(choice) for choice in best.values()])
         chosen, judged = best["L2S"], thinned(rest, arguments.judged)
         reads, writes = chosen.reads or 0, chosen.writes or 0
         made = variants(recipe, reads, writes, vlm.n_layers, pairs, arguments.dictionary)
@@ -74,10 +73,10 @@ def ablations(arguments: Arguments) -> list[Record]:
             records += measured(bench, variant, chosen, seeds, judged)
         rows = [row for row in rows_of(bench.rows("val"), judged) if answers(row, made, best)]
         compared = against_default(records, rows, task.objective, task.metrics)
-        results.write("ablations.json", compared)
+        bench.results.write("ablations.json", compared)
         note = about(bench, len(judged), len(seeds)) + f"; L' = {reads}, L* = {writes}, strength {chosen.strength:g}"
         file = both(
-            results.folder,
+            bench.results.folder,
             "ablations",
             lambda theme: ablation_bars(compared, task.objective, caption=note, theme=theme),
         )

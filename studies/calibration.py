@@ -24,13 +24,13 @@ from methods import ContrastBank
 from methods.steerer import Fitted
 from studies.compare import candidates
 from studies.metrics import Record, Row
-from studies.parts.bench import Bench, Common, known, open_results, prepare
+from studies.parts.bench import Bench, Common, known, opened, prepare
 from studies.parts.choosing import BUDGET, STRENGTHS, Choice, Grid
 from studies.parts.fitting import STEERING
 from studies.parts.results import Results
+from studies.parts.units import Setting
 from studies.parts.validation import about, finish, judged_rows
 from studies.plots.heatmaps import both
-from studies.run import Setting
 from studies.search.regret import SHARES, divergence_figure, halved, regret_figure, regrets, said, summary
 from studies.search.searching import Account, Diverge, Found, Search, interleaved
 from studies.search.trials import Trials, replayed, unsteered
@@ -125,8 +125,7 @@ def calibration(arguments: Arguments) -> list[Record]:
     writes = arguments.writes or (tuple(range(max(0, middle - 2), middle + 2)) if recipe.writes is None else own.writes)
     grid = replace(own, writes=tuple(sorted(writes)), reads=tuple(sorted(arguments.reads or own.reads)))
     more = {name: getattr(arguments, name) for name in ("methods", "budget", "share", "halvings", "shown")}
-    with open_results(arguments, "calibration", vlm, recipe, grid, [arguments.seed], **more) as results:
-        bench = Bench(vlm, task, recipe, grid, arguments, results)
+    with opened(arguments, "calibration", vlm, task, recipe, grid, [arguments.seed], **more) as bench:
         if "L2S" in arguments.methods:
             bench.fits.fill(product(grid.reads, grid.writes), arguments.seed)
         settings = {name: candidates(bench, name) for name in arguments.methods}
@@ -134,7 +133,7 @@ def calibration(arguments: Arguments) -> list[Record]:
         examples = bench.examples("val")
         bench.answer("val", examples, [plain, *(setting for each in settings.values() for setting in each)])
         oracle = bench.contrasts("val") if "P2S" in settings else None
-        trials = Trials(vlm, task, results, plain, bench.account.batch_size, oracle, recipe.context_prompt)
+        trials = Trials(vlm, task, bench.results, plain, bench.account.batch_size, oracle, recipe.context_prompt)
         divergence = {name: trials.diverge(each, examples) for name, each in settings.items()}
         tokens, reply = trials.tokens(examples), replayed(bench.rows("val"), plain)
         searches = {
@@ -149,8 +148,8 @@ def calibration(arguments: Arguments) -> list[Record]:
             for record in regrets(search, shares, arguments.halvings)
         ]
         lines = summary(records)
-        results.write("regret.json", records)
-        results.write("summary.json", lines)
+        bench.results.write("regret.json", records)
+        bench.results.write("summary.json", lines)
         pictures = draw(bench, searches, divergence, lines)
         title = f"Layer and strength for less: {task.name} on {vlm.name}"
         table = finish(bench, chosen_rows(bench, searches, arguments.shown), title, pictures)

@@ -17,14 +17,15 @@ import rich
 import tyro
 
 from studies.metrics import Record, Row, table
-from studies.parts.bench import Bench, Common, known, open_results, prepare
+from studies.parts.bench import Bench, Common, known, opened, prepare
 from studies.parts.choosing import Choice, Grid, curves, finalists, ranked, thinned, winners
 from studies.parts.controls import LogitThreshold
 from studies.parts.fitting import SEEDED, STEERING
 from studies.parts.results import key, write_json
+from studies.parts.units import Setting
 from studies.plots.picture import comparison_picture
 from studies.report import write_report
-from studies.run import Setting, row_of
+from studies.run import row_of
 from studies.tasks.task import Task
 
 METHODS = (*STEERING, "LogitThreshold")
@@ -54,8 +55,7 @@ def compare(arguments: Arguments) -> list[Record]:
     grid = Grid.of(recipe, vlm.n_layers, arguments.strength)
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
     more = {"methods": methods, "screen": arguments.screen, "shown": arguments.shown}
-    with open_results(arguments, "compare", vlm, recipe, grid, seeds, **more) as results:
-        bench = Bench(vlm, task, recipe, grid, arguments, results)
+    with opened(arguments, "compare", vlm, task, recipe, grid, seeds, **more) as bench:
         best = choose(bench, [name for name in methods if name != "LogitThreshold"], arguments.screen)
         settings = [
             bench.setting(choice, seed)
@@ -68,7 +68,7 @@ def compare(arguments: Arguments) -> list[Record]:
             bench.account.fit(lambda size: answer_by_threshold(bench, size))
         for setting in settings:
             if setting.seed == arguments.seed:
-                setting.steerer.save(results.folder / "steerers" / type(setting.steerer).__name__)
+                setting.steerer.save(bench.results.folder / "steerers" / type(setting.steerer).__name__)
         return report(bench, best)
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import tyro
 
 from studies.metrics import Metric, Record, Row, difference, estimate, group
-from studies.parts.bench import Bench, Common, known, open_results, prepare
+from studies.parts.bench import Bench, Common, known, opened, prepare
 from studies.parts.choosing import Choice, Grid, floor, winners
 from studies.parts.fidelity import agreement, averaged
 from studies.parts.fitting import STEERING
@@ -59,16 +59,15 @@ def layer_sweep(arguments: Arguments) -> list[Record]:
     grid = Grid(tuple(sorted(arguments.writes or blocks)), tuple(sorted(arguments.reads or blocks)), strengths)
     names = tuple(dict.fromkeys(("NoSteering", *arguments.methods)))
     more = {"methods": names, "screen": arguments.screen, "shown": arguments.shown}
-    with open_results(arguments, "layer_sweep", vlm, recipe, grid, [arguments.seed], **more) as results:
-        bench = Bench(vlm, task, recipe, grid, arguments, results)
+    with opened(arguments, "layer_sweep", vlm, task, recipe, grid, [arguments.seed], **more) as bench:
         part, rest = apart(bench.examples("val"), arguments.screen)
         choices = choose_on(bench, part, names)
         screened, best = rows_of(bench.rows("val"), part), winners(choices)
         cells = measured(screened, per_layers(choices), floor(choices), task.metrics, task.objective)
         fidelity = compared(bench, names)
-        results.write("choices.json", [vars(choice) for choice in best.values()])
-        results.write("cells.json", cells)
-        results.write("fidelity.json", fidelity)
+        bench.results.write("choices.json", [vars(choice) for choice in best.values()])
+        bench.results.write("cells.json", cells)
+        bench.results.write("fidelity.json", fidelity)
         rows = judged_rows(bench, rest, list(best.values()), arguments.shown)
         title = f"Which layer steers best? {task.name} on {vlm.name}"
         return finish(bench, rows, title, draw(bench, cells, fidelity, best, len(part)))

@@ -1,43 +1,34 @@
 """Answer a task's examples in many settings at once, one row a reply, written as it comes."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
-import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
 
-from interv import VLM, Add, Prompt, Site, stack
-from interv.prefill import Prefill
-from interv.scope import PROMPT_SCOPES
-from methods import L2S, ContrastBank, NoSteering, PromptSteering, Query
-from methods.steerer import Fitted
+from interv import VLM, Prompt
+from methods import ContrastBank
 from studies.metrics import Row
 from studies.parts.results import Results, key
+from studies.parts.units import Job, Setting, Unit, own_vectors, replied
 from studies.tasks.task import Example, Split, Task
 
+# Examples, and the settings to answer them in: each inner list is decoded as one batch.
+Work = tuple[Sequence[Example], Sequence[Sequence[Setting]]]
+Chunk, Group = TypeVar("Chunk"), TypeVar("Group")
 
-@dataclass(frozen=True)
-class Setting:
-    """One way of answering: a fitted method, how strongly it steers, and the seed that it was fitted with."""
 
-    steerer: Fitted
-    strength: float = 1.0
-    seed: int = 0
+@runtime_checkable
+class Workers(Protocol):
+    """Processes that answer units of work, each with the model loaded once."""
 
-    def columns(self) -> Row:
-        """The setting's part of a row; what does not matter to the method is null."""
-        adds = not isinstance(self.steerer, NoSteering | PromptSteering)
-        return {
-            "method": type(self.steerer).__name__,
-            "strength": self.strength if adds else None,
-            "reads": self.steerer.reads if isinstance(self.steerer, L2S) else None,
-            "writes": self.steerer.writes if adds else None,
-            "seed": self.seed,
-        }
+    @property
+    def count(self) -> int: ...
+
+    def answers(self, job: Job, units: Iterable[Unit]) -> Iterator[list[list[str]]]:
+        """For each unit, in their order, what `replied` gives for it."""
+        ...
 
 
 def readable(examples: Iterable[Example], results: Results) -> list[Example]:
@@ -65,6 +56,7 @@ def answer(
     context_of: Callable[[Prompt], Prompt] = lambda prompt: prompt,
     sampling: Mapping[str, Any] = MappingProxyType({}),
     pictured: frozenset[str] = frozenset(),
+    workers: Workers | None = None,
 ) -> None:
     """Write a row for every example in every setting, but for those that are there already.
 
@@ -76,29 +68,30 @@ def answer(
         sampling: options of `generate` for sampled replies; the seed starts every batch, so a resumed run draws
             its part of a torn batch anew. Greedy by default.
         pictured: ids whose image is kept beside the rows for the report.
+        workers: other processes to decode in, which give the same rows in the same order; none by default.
     """
     work = list(_batches(task, split, examples, settings, results, batch_size))
+    if workers is not None:
+        work = spread(work, workers.count)
+    job = Job(settings, task.max_new_tokens, sampling)
+    place = {id(setting): number for number, setting in enumerate(settings)}
+
+    def unit(chunk: Sequence[Example], groups: Sequence[Sequence[Setting]]) -> Unit:
+        prompts = [groups[0][0].steerer.rewrite(example.prompt) for example in chunk]
+        steerers = {setting.steerer.writes: setting.steerer for group in groups for setting in group}
+        vectors = {} if oracle is None else {at: own_vectors(oracle, chunk, one) for at, one in steerers.items()}
+        numbers = [[place[id(setting)] for setting in group] for group in groups]
+        return Unit(prompts, [context_of(prompt) for prompt in prompts], numbers, vectors)
+
+    units = (unit(chunk, groups) for chunk, groups in work)
+    answers = workers.answers(job, units) if workers and len(work) > 1 else (replied(vlm, job, one) for one in units)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True) as progress:
-        bar = progress.add_task(
-            f"{split}: replies", total=sum(len(chunk) * len(group) for chunk, groups in work for group in groups)
-        )
-        for chunk, groups in work:
-            reads = sorted({setting.steerer.reads for group in groups for setting in group})
-            prompts = [groups[0][0].steerer.rewrite(example.prompt) for example in chunk]
-            sites = [Site(layer) for layer in reads]
-            prefill = vlm.prefill(prompts, sites)
-            apart = [context_of(prompt) for prompt in prompts]
-            contexts = prefill.captured if apart == prompts else vlm.capture(apart, sites)
+        total = sum(len(chunk) * len(group) for chunk, groups in work for group in groups)
+        bar = progress.add_task(f"{split}: replies", total=total)
+        for (chunk, groups), parts in zip(work, answers, strict=True):
             images = [_picture(example, results.folder) if example.id in pictured else "" for example in chunk]
-            for group in groups:
-                runs = []
-                for setting in group:
-                    steerer = setting.steerer
-                    vectors = own_vectors(oracle, chunk, steerer) if oracle is not None else None
-                    runs.append(steerer.ops(Query(contexts[Site(steerer.reads)], vectors), setting.strength))
-                where, ops = side_by_side(prefill, prompts, runs)
-                replies = vlm.generate(where, ops, max_new_tokens=task.max_new_tokens, **sampling)
+            for group, replies in zip(groups, parts, strict=True):
                 made = [
                     row_of(task, split, example, setting.columns(), replies[number * len(chunk) + i], images[i])
                     for number, setting in enumerate(group)
@@ -133,7 +126,7 @@ def _batches(
     settings: Sequence[Setting],
     results: Results,
     batch_size: int,
-) -> Iterator[tuple[Sequence[Example], list[list[Setting]]]]:
+) -> Iterator[Work]:
     """Chunks of examples with the groups of settings that share their prefill and still lack a row there."""
     asked: dict[str, list[Setting]] = {}
     for setting in settings:
@@ -157,24 +150,18 @@ def _key(split: Split, example: Example, setting: Setting) -> tuple[Any, ...]:
     return key({"id": example.id, "split": split, **setting.columns()})
 
 
-def side_by_side(
-    prefill: Prefill, prompts: Sequence[Prompt], runs: Sequence[Sequence[Add]]
-) -> tuple[Prefill | list[Prompt], list[Add]]:
-    """What to decode from, and the ops, for several runs over the same prompts as the rows of one batch.
+def spread(work: Sequence[tuple[Chunk, Sequence[Group]]], workers: int) -> list[tuple[Chunk, Sequence[Group]]]:
+    """The same work in the same order, with each chunk's groups parted where there are fewer chunks than workers.
 
-    Ops that reach into the prompt must run it again, images and all, so they get the prompts and not their prefill.
+    A part runs its chunk's prompts again, so no more parts are made than keep all workers busy.
     """
-    ops = stack(runs, len(prompts))
-    if any(op.scope in PROMPT_SCOPES for op in ops):
-        return [*prompts] * len(runs), ops
-    return prefill.select([*range(len(prompts))] * len(runs)), ops
-
-
-def own_vectors(oracle: ContrastBank, chunk: Sequence[Example], steerer: Fitted) -> Tensor:
-    """The oracle's vectors of these examples at the layers of this method, in their order."""
-    place = {id_: row for row, id_ in enumerate(oracle.id)}
-    vectors = oracle.at(steerer.reads, steerer.writes).vectors
-    return torch.stack([vectors[place[example.id]] for example in chunk])
+    parts = max(1, -(-workers // max(1, len(work))))
+    sizes = [-(-len(groups) // parts) for _, groups in work]
+    return [
+        (chunk, groups[start : start + size])
+        for (chunk, groups), size in zip(work, sizes, strict=True)
+        for start in range(0, len(groups), size)
+    ]
 
 
 def _picture(example: Example, folder: Path) -> str:

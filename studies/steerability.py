@@ -18,7 +18,7 @@ import torch
 import tyro
 
 from studies.metrics import Record, Row, estimate, group, ratio
-from studies.parts.bench import Bench, Common, known, open_results, prepare
+from studies.parts.bench import Bench, Common, known, opened, prepare
 from studies.parts.choosing import Choice, Grid, winners
 from studies.parts.fidelity import added, agreement, averaged
 from studies.parts.fitting import STEERING
@@ -59,20 +59,19 @@ def steerability(arguments: Arguments) -> list[Record]:
     grid = Grid.of(recipe, vlm.n_layers, arguments.strength)
     names = tuple(dict.fromkeys((BASELINE, *arguments.methods)))
     more = {"methods": names, "screen": arguments.screen, "shown": arguments.shown}
-    with open_results(arguments, "steerability", vlm, recipe, grid, [arguments.seed], **more) as results:
-        bench = Bench(vlm, task, recipe, grid, arguments, results)
+    with opened(arguments, "steerability", vlm, task, recipe, grid, [arguments.seed], **more) as bench:
         part, rest = apart(bench.examples("val"), arguments.screen)
         best = winners(choose_on(bench, part, names))
-        results.write("choices.json", [vars(choice) for choice in best.values()])
+        bench.results.write("choices.json", [vars(choice) for choice in best.values()])
         rows = judged_rows(bench, rest, list(best.values()), arguments.shown)
         happened = effects(rows)
         near = to_oracle(bench, best, rows)
         write = layers(bench, best)[1]
         validation = bench.contrasts("val").at(bench.grid.reads[0], write)
         pairwise = alike(validation.vectors, validation.behavior)
-        results.write("effects.json", happened)
-        results.write("cosines.json", near)
-        results.write("geometry.json", pairwise)
+        bench.results.write("effects.json", happened)
+        bench.results.write("cosines.json", near)
+        bench.results.write("geometry.json", pairwise)
         pictures = draw(bench, best, happened, near, pairwise, len(rest))
         return finish(bench, rows, f"Whom does steering help? {task.name} on {vlm.name}", pictures)
 

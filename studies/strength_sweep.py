@@ -15,7 +15,7 @@ import tyro
 
 from studies.compare import YES_NO_CONTROLS, is_yes_no
 from studies.metrics import Record, group
-from studies.parts.bench import Bench, Common, known, open_results, prepare
+from studies.parts.bench import Bench, Common, known, opened, prepare
 from studies.parts.choosing import BUDGET, Choice, Grid, curves, floor, winners
 from studies.parts.fitting import STEERING
 from studies.parts.validation import about, apart, choose_on, finish, judged_rows
@@ -44,18 +44,17 @@ def strength_sweep(arguments: Arguments) -> list[Record]:
     fitting = [name for name in arguments.methods if is_yes_no(task) or name not in YES_NO_CONTROLS]
     names = tuple(dict.fromkeys(("NoSteering", *fitting)))
     more = {"methods": names, "screen": arguments.screen, "shown": arguments.shown}
-    with open_results(arguments, "strength_sweep", vlm, recipe, grid, [arguments.seed], **more) as results:
-        bench = Bench(vlm, task, recipe, grid, arguments, results)
+    with opened(arguments, "strength_sweep", vlm, task, recipe, grid, [arguments.seed], **more) as bench:
         part, rest = apart(bench.examples("val"), arguments.screen)
         best = winners(choose_on(bench, part, names))
-        results.write("choices.json", [vars(choice) for choice in best.values()])
+        bench.results.write("choices.json", [vars(choice) for choice in best.values()])
         rows = judged_rows(
             bench, rest, [at for choice in best.values() for at in all_strengths(choice, grid)], arguments.shown
         )
         measured = curves(rows, task, best)
         among = points(measured, task.objective)
-        results.write("curves.json", measured)
-        results.write("front.json", front(among))
+        bench.results.write("curves.json", measured)
+        bench.results.write("front.json", front(among))
         kept = [row for row in rows if any(choice.matches(row) for choice in best.values())]
         title = f"How much quality does effect cost? {task.name} on {vlm.name}"
         return finish(

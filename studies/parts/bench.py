@@ -1,6 +1,7 @@
 """A model, a task and a result folder: what every study works with. Nothing is captured, fitted or answered twice."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +17,10 @@ from studies.parts.choosing import Choice, Grid, thinned
 from studies.parts.cost import Account, BatchSize, note
 from studies.parts.fitting import SEEDED, Fits
 from studies.parts.results import Results, read_rows
+from studies.parts.units import Setting
+from studies.parts.workers import working
 from studies.recipes import RECIPES, Recipe
-from studies.run import Setting, answer, readable
+from studies.run import Workers, answer, readable
 from studies.tasks import BENCHMARKS, TASKS, Example, Split, Task
 
 
@@ -35,6 +38,8 @@ class Common(Checkpoint):
     seed: int = 0  # the first seed of the methods that draw random numbers
     limit: int | None = None  # at most so many examples of each subset, in every split
     batch_size: BatchSize = 256  # replies decoded at once; "auto" halves it for as long as memory runs out
+    workers: int | None = None  # decode in so many processes, a GPU each where there are several
+    ray: str | None = None  # address of a Ray cluster to decode on ("auto", "local"); --workers actors, or all it has
 
     def folder(self, study: str) -> Path:
         return self.out or Path("results") / study / f"{self.task}-{Path(self.model).name}"
@@ -50,6 +55,7 @@ class Bench:
     grid: Grid
     common: Common
     results: Results
+    workers: Workers | None = None  # other processes to decode in
     kept: str = "contrasts"  # the part of the result folder where contrasts lie; another one for another recipe's
     _made: dict[Any, Any] = field(default_factory=dict)
 
@@ -113,6 +119,7 @@ class Bench:
                 context_of=self.recipe.context_prompt,
                 sampling={name: value for name, value in self.recipe.decoding().items() if name != "max_new_tokens"},
                 pictured=frozenset(example.id for example in pictured),
+                workers=self.workers,
             )
         )
 
@@ -171,13 +178,18 @@ def recipe_of(task: str, model: str, vlm: VLM, named: Recipe | None) -> Recipe:
     return replace(recipe, model=model)
 
 
-def open_results(
-    common: Common, study: str, vlm: VLM, recipe: Recipe, grid: Grid, seeds: Sequence[int], **more: Any
-) -> Results:
-    """The study's folder, with all that decides its rows as its recipe."""
+@contextmanager
+def opened(
+    common: Common, study: str, vlm: VLM, task: Task, recipe: Recipe, grid: Grid, seeds: Sequence[int], **more: Any
+) -> Iterator[Bench]:
+    """The study's bench, with all that decides its rows as its folder's recipe; closes folder and workers."""
     settings = {"recipe": recipe.card(), "grid": asdict(grid), **common.deciding(vlm), "limit": common.limit, **more}
     settings |= {} if common.data is None else {"data": str(common.data)}
-    return Results.open(common.folder(study), settings, seeds=list(seeds), fingerprint=vlm.fingerprint)
+    with (
+        Results.open(common.folder(study), settings, seeds=list(seeds), fingerprint=vlm.fingerprint) as results,
+        working(common, vlm.fingerprint, common.workers, common.ray) as workers,
+    ):
+        yield Bench(vlm, task, recipe, grid, common, results, workers)
 
 
 def known(name: str, among: Any, what: str) -> Any:

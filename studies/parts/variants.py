@@ -12,7 +12,7 @@ from methods import L2S, Contrasts, Query
 from methods.steerer import Fitted, Strength
 from studies.parts.completions import EMBEDDED_GROUPS
 from studies.parts.recipe import Recipe
-from studies.run import Setting
+from studies.parts.units import Setting
 
 DEFAULT = "L2S"
 # A loss without its cosine term gives vectors of the right length; one of the cosine alone gives them any length.

@@ -11,7 +11,7 @@ import numpy as np
 
 from studies.metrics import Row
 from studies.parts.choosing import BUDGET
-from studies.run import Setting
+from studies.parts.units import Setting
 from studies.tasks.task import Example, Task
 
 # For each setting the rows of its replies to these examples; None is the unsteered model.

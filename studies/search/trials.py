@@ -13,7 +13,8 @@ from interv import VLM, Prompt, Site
 from methods import ContrastBank, NoSteering, Query
 from studies.metrics import Row
 from studies.parts.results import Results, key, read_rows
-from studies.run import Setting, answer, own_vectors, side_by_side
+from studies.parts.units import Setting, own_vectors, side_by_side
+from studies.run import answer
 from studies.search.searching import Reply
 from studies.tasks.task import Example, Task
 

@@ -12,7 +12,7 @@ from studies.calibration import Arguments, calibrate, calibration
 from studies.metrics import Row
 from studies.parts.choosing import STRENGTHS, thinned
 from studies.parts.results import Results, read_rows
-from studies.run import Setting
+from studies.parts.units import Setting
 from studies.search.regret import halved, regret_figure, regrets, said, summary
 from studies.search.searching import Account, Search, interleaved
 from studies.search.trials import Trials, unsteered
