@@ -196,8 +196,8 @@ def draw(
                 "divergence",
                 lambda theme: divergence_figure(searches, divergence, caption=note, theme=theme),
             ),
-            "Share of well-formed replies and objective of every candidate over the divergence of its first token's "
-            f"distribution from the unsteered one, mean over examples. {note}.",
+            "Share of well-formed replies and objective of every candidate, with 95% intervals, over the divergence of "
+            f"its first token's distribution from the unsteered one, mean over examples. {note}.",
         ),
     ]
 

@@ -198,7 +198,7 @@ def plain(axis: Axes, theme: Theme, rules: Literal["x", "y"]) -> None:
     axis.spines["bottom"].set_color(theme.rule)
     axis.grid(axis=rules, color=theme.rule, lw=0.7)
     axis.set_axisbelow(True)
-    axis.tick_params(colors=theme.muted, labelcolor=theme.ink, labelsize=8.5, length=0)
+    axis.tick_params(which="both", colors=theme.muted, labelcolor=theme.ink, labelsize=8.5, length=0)
 
 
 def captioned(figure: Figure, caption: str, theme: Theme) -> Figure:

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
-from studies.metrics import Record
-from studies.plots.figures import COLORS, LIGHT, Theme, captioned, listed, plain
-from studies.search.searching import Account, Search, interleaved, score
+from studies.metrics import ALL, Record, estimate
+from studies.plots.figures import COLORS, LIGHT, Theme, captioned, listed, plain, words
+from studies.search.searching import Account, Search, interleaved
 from studies.tasks.task import Example
 
 SHARES = (0.05, 0.1, 0.15, 0.2, 0.3)  # of the grid's cost
@@ -75,7 +76,7 @@ def summary(records: Sequence[Record]) -> list[Record]:
             | {"cost": float(np.mean([record["cost"] for record in own])), "value": float(relative.mean())}
             | {"low": float(low), "high": float(high), "within": float((relative >= GOAL["effect"]).mean())}
             | {"effect": float(effect.mean()), "full": float(full.mean()), "best": float(best.mean())}
-            | {"unsteered": float(plain_effect.mean())}
+            | {"of_best": float((effect / best).mean()), "unsteered": float(plain_effect.mean())}
             | {"gain": float(gains[0] / gains[1]) if gains[1] > 0 else float("nan")}
             | {name: float(np.mean([record[name] for record in own])) for name in ("kept", "full_kept")}
         )
@@ -96,7 +97,8 @@ def said(line: Record) -> str:
     ]
     return (
         f"{line['method']}: {line['value']:.1%} of the whole grid's effect ({line['effect']:.3f} against "
-        f"{line['full']:.3f}; unsteered {line['unsteered']:.3f}; {line['gain']:.0%} of its gain) at {line['cost']:.1%} "
+        f"{line['full']:.3f}; unsteered {line['unsteered']:.3f}; {line['gain']:.0%} of its gain), and "
+        f"{line['of_best']:.1%} of the best that any candidate has there, at {line['cost']:.1%} "
         f"of its cost, mean of {line['halves']} halves, of which {line['within']:.0%} lie within 5%; budget kept on "
         f"{line['kept']:.0%} of the judged halves, by the whole grid's choice on {line['full_kept']:.0%}. "
         f"{verdict}{': ' + ', '.join(missed) if missed else ''}."
@@ -117,33 +119,42 @@ def regret_figure(lines: Sequence[Record], *, caption: str = "", theme: Theme = 
             name = method if pruned else f"{method}, replies alone"
             if pruned:
                 axis.fill_between(cost, low, high, color=color, alpha=0.15, lw=0)
-            axis.plot(cost, value, color=color, lw=1.7, ls=style, marker="o", ms=3.5, label=name)
+            axis.plot(cost, value, color=color, lw=1.7, ls=style, label=name)
+            axis.plot(cost, value, "o", color=color, ms=3.5)
     axis.axhline(GOAL["effect"], color=theme.muted, lw=0.9, ls=(0, (2, 2)), zorder=0)
     axis.axvline(GOAL["cost"], color=theme.muted, lw=0.9, ls=(0, (2, 2)), zorder=0)
+    axis.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axis.set_xlabel("share of the grid's cost", fontsize=9, color=theme.ink)
     axis.set_ylabel("effect, relative to the grid's choice", fontsize=9, color=theme.ink)
-    figure.legend(loc="outside right upper", fontsize=8, frameon=False, labelcolor=theme.ink)
-    return captioned(figure, caption, theme)
+    axis.legend(loc="lower right", fontsize=8, frameon=False, labelcolor=theme.ink, handlelength=3.2)
+    return captioned(figure, f"{caption}; bands: 95% of {lines[0]['halves']} halves", theme)
 
 
 def divergence_figure(
     searches: Mapping[str, Search], divergence: Mapping[str, np.ndarray], *, caption: str = "", theme: Theme = LIGHT
 ) -> Figure:
-    """Quality and objective of every candidate over the mean divergence of its first token, a colour a method."""
+    """Quality and objective of every candidate, with 95% intervals, over the mean divergence of its first token."""
     figure = Figure(figsize=(9.0, 3.6), layout="constrained", facecolor=theme.paper)
-    axes = figure.subplots(1, 2)
-    for name in (record["method"] for record in listed([_named(name) for name in searches])):
-        search = searches[name]
-        scores = [score(search.task, rows) for rows in search.reply(search.settings, search.examples)]
-        levels = np.maximum(divergence[name].mean(axis=1), 1e-5)
-        for axis, values in zip(axes, np.array(scores).T[::-1], strict=True):
-            axis.plot(levels, values, "o", ms=3.5, mew=0, alpha=0.7, color=COLORS.get(name, theme.ink), label=name)
-    for axis, title in zip(axes, ("valid", next(iter(searches.values())).task.objective), strict=True):
+    task = next(iter(searches.values())).task
+    axes = dict(zip(("valid", task.objective), figure.subplots(1, 2), strict=True))
+    metrics = [metric for metric in task.metrics if metric.name in axes]
+    for name, axis in axes.items():
         plain(axis, theme, rules="y")
         axis.set_xscale("log")
+        title = "well formed" if name == "valid" else words(name)
         axis.set_title(title, loc="left", fontsize=9.5, color=theme.ink, weight="bold")
         axis.set_xlabel("divergence of the first token, nats", fontsize=8.5, color=theme.muted)
-    axes[0].legend(fontsize=8, frameon=False, labelcolor=theme.ink)
+    for method in (record["method"] for record in listed([_named(name) for name in searches])):
+        search, color = searches[method], COLORS.get(method, theme.ink)
+        levels = np.maximum(divergence[method].mean(axis=1), 1e-5)
+        for level, rows in zip(levels, search.reply(search.settings, search.examples), strict=True):
+            for record in (record for record in estimate(rows, metrics) if record["subset"] == ALL):
+                axis = axes[record["metric"]]
+                axis.plot([level, level], [record["low"], record["high"]], color=color, lw=0.9, alpha=0.45)
+                axis.plot(level, record["value"], "o", ms=3.5, mew=0, alpha=0.8, color=color)
+        axes["valid"].plot([], [], "o", ms=4, color=color, label=method)
+    axes["valid"].legend(fontsize=8, frameon=False, labelcolor=theme.ink, loc="lower left")
     return captioned(figure, caption, theme)
 
 
