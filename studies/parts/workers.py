@@ -5,6 +5,7 @@ answer units of work, whose replies come back in the order in which they were ha
 single process, line by line, and a run may be resumed with another number of workers.
 """
 
+import itertools
 import os
 import pickle
 import threading
@@ -14,7 +15,6 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from importlib import import_module
-import itertools
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from tempfile import TemporaryDirectory

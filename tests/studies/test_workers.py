@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from studies import run
-from studies.parts.units import replied
 from studies.parts.checkpoint import Checkpoint
+from studies.parts.units import replied
 from studies.parts.workers import RayActors, Worker, devices, in_order, working
 from studies.run import spread
 from studies.strength_sweep import Arguments, strength_sweep
