@@ -142,7 +142,7 @@ def draw(
         text = (
             f"{name} at every pair of layers, each at the best of its strengths within the budget. Framed: the pair "
             "that the rule takes, of equals the one with the weaker strength. Bold: pairs whose paired 95% interval "
-            "against it holds 0. Struck out: no strength keeps the budget."
+            "against it holds 0. Struck out: no strength keeps the budget. In the map of cosines the highest is framed."
         )
         figures.append((file, f"{text} {caption}."))
         steered = best[name].writes

@@ -16,6 +16,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
+from PIL import Image
 
 from studies.metrics import Record, Row, group
 from studies.parts.cost import said
@@ -71,7 +72,7 @@ def write_report(
     drawn = _figures(
         folder, records, metric, curves, curve_metrics or [metric], curve_note, about, _about(curves, recipe)
     )
-    drawn += [_found(file) | {"caption": caption} for file, caption in extra_figures]
+    drawn += [_shown(file) | {"caption": caption} for file, caption in extra_figures]
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     page = _template().render(
         title=title,
@@ -139,15 +140,18 @@ def _figures(
 
 def _drawn(folder: Path, name: str, draw: Callable[[figures.Theme], Figure]) -> dict[str, str]:
     """The figure as a file for papers, and in both themes for the page."""
-    light = figures.save(draw(figures.LIGHT), folder / "figures" / f"{name}.png")
-    dark = figures.save(draw(figures.DARK), folder / "figures" / f"{name}-dark.png")
-    return {"light": _png(light), "dark": _png(dark)}
+    figures.save(draw(figures.DARK), folder / "figures" / f"{name}-dark.png")
+    return _shown(figures.save(draw(figures.LIGHT), folder / "figures" / f"{name}.png"))
 
 
-def _found(file: Path) -> dict[str, str]:
-    """A figure that is there already; its dark version lies beside it as `<name>-dark.png`, if there is one."""
+def _shown(file: Path) -> dict[str, str]:
+    """A figure's file, its dark version beside it as `<name>-dark.png` if there is one, and its width.
+
+    The width decides that on the page, so that letters are of one size in all figures.
+    """
     dark = file.with_name(f"{file.stem}-dark.png")
-    return {"light": _png(file), "dark": _png(dark) if dark.exists() else ""}
+    inches = f"{Image.open(file).width / figures.DPI:.2f}"
+    return {"light": _png(file), "dark": _png(dark) if dark.exists() else "", "inches": inches}
 
 
 def _png(file: Path) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import tyro
 
-from studies.compare import YES_NO_CONTROLS, is_yes_no
+from studies.compare import NOT_DRAWN, YES_NO_CONTROLS, is_yes_no
 from studies.metrics import Record, group
 from studies.parts.bench import Bench, Common, known, opened, prepare
 from studies.parts.choosing import BUDGET, Choice, Grid, curves, floor, winners
@@ -63,7 +63,7 @@ def strength_sweep(arguments: Arguments) -> list[Record]:
             title,
             [draw(bench, among, best, len(rest))],
             curves=measured,
-            curve_metrics=[metric.name for metric in task.metrics],
+            curve_metrics=[metric.name for metric in task.metrics if metric.name not in NOT_DRAWN],
             curve_note="validation, at the layers chosen for each method on other examples",
         )
 
@@ -92,8 +92,9 @@ def draw(bench: Bench, among: list[Record], best: dict[str, Choice], n: int) -> 
     )
     text = (
         f"Effect over quality, with 95% intervals, at strengths from {min(bench.grid.strengths):g} to "
-        f"{max(bench.grid.strengths):g}. Rings: the strength that each method's choice took. Wide line: what no method "
-        f"beats on both; controls and the oracle are left out of it. Dotted: {1 - BUDGET:.0%} of the unsteered quality."
+        f"{max(bench.grid.strengths):g}. Rings: the strength that each method's choice took. Wide squares: what "
+        "no method beats on both; controls and the oracle are left out. Dotted: "
+        f"{1 - BUDGET:.0%} of the unsteered quality."
     )
     return file, f"{text} {note}."
 

@@ -29,6 +29,7 @@ COLORS = {
     "ConstantDirection": "#5a9e8a",
 }
 MARKERS = {"NoSteering": "|", "P2S": "D", "LogitThreshold": "s", "ConstantDirection": "s"}
+DPI = 200
 CAPTION_LETTERS = 17  # of a caption that fit into an inch
 ORACLES = ("P2S",)
 CONTROLS = ("LogitThreshold", "ConstantDirection")
@@ -82,7 +83,7 @@ def signed(value: float) -> str:
 
 
 def words(name: str) -> str:
-    return name.replace("_", " ")
+    return "well formed" if name == "valid" else name.replace("_", " ")
 
 
 def intervals(records: Sequence[Record], metric: str, *, caption: str = "", theme: Theme = LIGHT) -> Figure:
@@ -167,7 +168,9 @@ def _curves(axis: Axes, chosen: Sequence[Record], theme: Theme) -> None:
             axis.axhline(value[0], color=color, lw=1.2, ls=(0, (4, 2)))
         else:
             axis.fill_between(x, low, high, color=color, alpha=0.18, lw=0)
-            axis.plot(x, value, color=color, lw=1.8, marker=MARKERS.get(name, "o"), ms=3.5)
+            # A control often lies on the method that it controls; both are seen where it is dashed.
+            style: Any = (0, (2, 1.6)) if name in CONTROLS else "-"
+            axis.plot(x, value, color=color, lw=1.8, ls=style, marker=MARKERS.get(name, "o"), ms=3.5)
         ends.append((value[-1], name))
     _name_ends(axis, ends, theme)
 
@@ -176,9 +179,15 @@ def _name_ends(axis: Axes, ends: Sequence[tuple[float, str]], theme: Theme) -> N
     """Names right of the panel, at the height where their lines end, moved apart until they can be read."""
     bottom, top = axis.get_ylim()
     gap = (top - bottom) * 0.068
-    height = bottom - gap
-    for value, name in sorted(end for end in ends if np.isfinite(end[0])):
-        height = max(value, height + gap)
+    named = sorted(end for end in ends if np.isfinite(end[0]))
+    heights: list[float] = []
+    for value, _ in named:
+        heights.append(max(value, heights[-1] + gap if heights else bottom))
+    ceiling = top
+    for place in reversed(range(len(heights))):  # what was pushed above the panel moves down, and with it what is below
+        heights[place] = min(heights[place], ceiling)
+        ceiling = heights[place] - gap
+    for (_, name), height in zip(named, heights, strict=True):
         axis.annotate(
             name,
             (1, height),
@@ -215,5 +224,5 @@ def save(figure: Figure, file: str | Path) -> Path:
     """Write a PNG at twice the size of the screen's points; the background is the theme's."""
     file = Path(file)
     file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=200)
+    figure.savefig(file, dpi=DPI)
     return file

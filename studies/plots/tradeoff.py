@@ -65,8 +65,8 @@ def trade_off(
 ) -> Figure:
     """Effect over quality, a line a method through its strengths, with 95% intervals on both axes.
 
-    The step line is the front, the dotted rule the least quality within the budget, and rings are the `chosen` settings
-    (as `metrics.group` gives them).
+    The step line with squares is the front, the dotted rule the least quality within the budget, and rings are the
+    `chosen` settings (as `metrics.group` gives them).
     """
     figure = Figure(figsize=(7.4, 4.6), layout="constrained", facecolor=theme.paper)
     axis = figure.subplots()
@@ -79,6 +79,7 @@ def trade_off(
         axis.errorbar(x[:, 0], y[:, 0], xerr=bars[0], yerr=bars[1], fmt="none", ecolor=color, alpha=0.35, lw=0.9)
         hollow = name in CONTROLS + ORACLES
         style: dict[str, Any] = {"mfc": theme.paper if hollow else color, "mec": color, "color": color}
+        style["ls"] = (0, (2, 1.6)) if name in CONTROLS else "-"  # it may lie on the method that it controls
         axis.plot(x[:, 0], y[:, 0], marker=MARKERS.get(name, "o"), ms=4, lw=1.3, alpha=0.95, label=name, **style)
         for point in own:
             if group(point) in chosen:
@@ -86,7 +87,8 @@ def trade_off(
     best = front(among)
     steps = np.array([[point["quality"][0], point["effect"][0]] for point in best])
     if len(steps):
-        axis.step(steps[:, 0], steps[:, 1], where="post", color=theme.ink, lw=3.5, alpha=0.18, zorder=0, label="front")
+        wide: dict[str, Any] = {"color": theme.ink, "alpha": 0.18, "zorder": 0, "lw": 3.5, "ms": 13, "mew": 0}
+        axis.step(steps[:, 0], steps[:, 1], "s-", where="post", label="front", **wide)
     axis.axvline(least, color=theme.muted, lw=0.9, ls=(0, (2, 2)), zorder=0)
     axis.set_xlabel(f"quality: {words(quality)}", fontsize=9, color=theme.ink)
     axis.set_ylabel(f"effect: {words(effect)}", fontsize=9, color=theme.ink)

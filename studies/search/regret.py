@@ -142,8 +142,7 @@ def divergence_figure(
     for name, axis in axes.items():
         plain(axis, theme, rules="y")
         axis.set_xscale("log")
-        title = "well formed" if name == "valid" else words(name)
-        axis.set_title(title, loc="left", fontsize=9.5, color=theme.ink, weight="bold")
+        axis.set_title(words(name), loc="left", fontsize=9.5, color=theme.ink, weight="bold")
         axis.set_xlabel("divergence of the first token, nats", fontsize=8.5, color=theme.muted)
     for method in (record["method"] for record in listed([_named(name) for name in searches])):
         search, color = searches[method], COLORS.get(method, theme.ink)
