@@ -145,10 +145,7 @@ def _drawn(folder: Path, name: str, draw: Callable[[figures.Theme], Figure]) -> 
 
 
 def _shown(file: Path) -> dict[str, str]:
-    """A figure's file, its dark version beside it as `<name>-dark.png` if there is one, and its width.
-
-    The width decides that on the page, so that letters are of one size in all figures.
-    """
+    """The file, its dark version if one lies beside it, and its width, which makes letters of one size on the page."""
     dark = file.with_name(f"{file.stem}-dark.png")
     inches = f"{Image.open(file).width / figures.DPI:.2f}"
     return {"light": _png(file), "dark": _png(dark) if dark.exists() else "", "inches": inches}
