@@ -10,6 +10,7 @@ from methods.no_steering import NoSteering
 from methods.norm_rnd import NormRnd
 from methods.p2s import P2S
 from methods.prompt_steering import PromptSteering
+from methods.shards import BankShards, ShardedContrasts
 from methods.steerer import Query, Steerer
 from methods.steering import steer
 from methods.training import CosineWeight
@@ -17,6 +18,7 @@ from methods.vectors import read_vector, write_vector
 
 __all__ = [
     "STEERERS",
+    "BankShards",
     "ContrastBank",
     "ContrastPair",
     "Contrasts",
@@ -29,6 +31,7 @@ __all__ = [
     "P2S",
     "PromptSteering",
     "Query",
+    "ShardedContrasts",
     "Steerer",
     "capture_contrasts",
     "load_steerer",

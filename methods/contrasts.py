@@ -64,6 +64,10 @@ class Contrasts:
         return len(self.context)
 
     @property
+    def width(self) -> int:
+        return self.context.shape[1]
+
+    @property
     def vectors(self) -> Float[Tensor, "pairs d_model"]:
         """z = h(X+) - h(X-) at the steering layer, times `scale`. Source: arXiv:2508.12815, Sec. 3 (P2S)."""
         difference = self.positive - self.negative
@@ -146,6 +150,19 @@ class ContrastBank:
             writes,
             self.fingerprint,
             None if self.agnostic is None else self.agnostic[:, write],
+        )
+
+    def rows(self, index: Sequence[int]) -> "ContrastBank":
+        """These rows, in this order."""
+        chosen = list(index)
+        return replace(
+            self,
+            context=self.context[chosen],
+            positive=self.positive[chosen],
+            negative=self.negative[chosen],
+            agnostic=None if self.agnostic is None else self.agnostic[chosen],
+            behavior=tuple(self.behavior[i] for i in chosen),
+            id=tuple(self.id[i] for i in chosen),
         )
 
     def save(self, folder: str | Path) -> None:

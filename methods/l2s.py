@@ -10,6 +10,7 @@ from torch import Tensor
 from interv import VLM, Add, Scope
 from methods.contrasts import Contrasts
 from methods.reference_networks import read_network, write_network
+from methods.shards import ShardedContrasts
 from methods.steerer import Fitted, Query, Strength
 from methods.training import CosineWeight, Init, Schedule, Weights, initial_weights, train_network
 
@@ -32,9 +33,9 @@ class L2S(Fitted):
     @classmethod
     def fit(
         cls,
-        train: Contrasts,
+        train: Contrasts | ShardedContrasts,
         *,
-        validation: Contrasts | None = None,
+        validation: Contrasts | ShardedContrasts | None = None,
         hidden: int = 100,  # paper, App. B.1
         activation: Activation = "tanh",  # paper; relu for selective steering
         init: Init = "svd",  # published code, POPE
@@ -48,10 +49,12 @@ class L2S(Fitted):
         epochs: int = 100,  # paper
         batch_size: int = 64,  # paper
         seed: int = 0,
+        device: str | None = None,  # where the contrasts lie
     ) -> "L2S":
         """Train the network with Adam on the contrast vectors of the training pairs.
 
-        With `validation` the epoch of the lowest validation loss is kept, without it the last one.
+        With `validation` the epoch of the lowest validation loss is kept, without it the last one. Contrasts in shards
+        are read batch by batch and never held whole.
         """
         weights = train_network(
             initial_weights(train, hidden, init, seed),
@@ -62,12 +65,13 @@ class L2S(Fitted):
             l1_weight=l1_weight,
             cosine_weight=cosine_weight,
             balanced=balanced,
-            learning_rate=0.4 / train.context.shape[1] if learning_rate is None else learning_rate,
+            learning_rate=0.4 / train.width if learning_rate is None else learning_rate,
             schedule=schedule,
             warmup_epochs=warmup_epochs,
             epochs=epochs,
             batch_size=batch_size,
             seed=seed,
+            device=device,
         ).kept
         return cls(
             train.reads,

@@ -2,15 +2,17 @@
 
 import math
 import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, linear
 
 from methods.contrasts import Contrasts
+from methods.shards import ShardedContrasts
 
 Init = Literal["svd", "dictionary", "random"]
 Schedule = Literal["constant", "cosine"]
@@ -54,38 +56,45 @@ class Training:
     validation_losses: tuple[float, ...]
 
 
-def initial_weights(train: Contrasts, hidden: int, init: Init, seed: int) -> Weights:
+def initial_weights(train: Contrasts | ShardedContrasts, hidden: int, init: Init, seed: int) -> Weights:
     """The encoder as torch initialises a linear layer; the decoder's columns from the training vectors.
 
     "svd": right singular vectors of the centred vectors (published code, POPE); "dictionary": unit atoms of a sparse
     dictionary with positive codes (published code, MM-SafetyBench); "random": as the encoder. Where there are fewer
     training rows than hidden units, the columns that the data cannot give are random.
+
+    Of contrasts in shards the singular vectors come from a randomised iteration over the shards.
     """
     generator = torch.Generator().manual_seed(seed)
-    width = train.context.shape[1]
+    width = train.width
 
     def uniform(*shape: int, fan_in: int) -> Tensor:
         return (torch.rand(shape, generator=generator) * 2 - 1) / math.sqrt(fan_in)
 
     encoder_weight, encoder_bias = uniform(hidden, width, fan_in=width), uniform(hidden, fan_in=width)
     decoder_weight = uniform(width, hidden, fan_in=hidden)
-    vectors = train.vectors.float().cpu()
-    if init == "svd":
-        basis = torch.linalg.svd(vectors - vectors.mean(dim=0), full_matrices=False).Vh[:hidden]
-    elif init == "dictionary":
-        basis = _dictionary(vectors, hidden, seed)
-    elif init == "random":
-        basis = vectors[:0]
-    else:
+    if init not in get_args(Init):
         raise ValueError(f"{init!r} is no initialisation; there are svd, dictionary and random.")
+    if init == "random":
+        return Weights(encoder_weight, encoder_bias, decoder_weight)
+    if isinstance(train, Contrasts):
+        vectors = train.vectors.float().cpu()
+        if init == "svd":
+            basis = torch.linalg.svd(vectors - vectors.mean(dim=0), full_matrices=False).Vh[:hidden]
+        else:
+            basis = _dictionary(vectors, hidden, seed)
+    elif init == "svd":
+        basis = principal_directions(train, min(hidden, len(train)), seed)
+    else:
+        raise ValueError("init='dictionary' needs every vector at once; pass train.loaded(), or take init='svd'.")
     decoder_weight[:, : len(basis)] = basis.T
     return Weights(encoder_weight, encoder_bias, decoder_weight)
 
 
 def train_network(
     start: Weights,
-    train: Contrasts,
-    validation: Contrasts | None = None,
+    train: Contrasts | ShardedContrasts,
+    validation: Contrasts | ShardedContrasts | None = None,
     *,
     activation: str = "tanh",
     mse_weight: float = 1.0,
@@ -98,14 +107,18 @@ def train_network(
     epochs: int = 100,
     batch_size: int = 64,
     seed: int = 0,
+    device: torch.device | str | None = None,
 ) -> Training:
     """Minimise mean square + mean absolute error - w * cosine with Adam (arXiv:2508.12815, App. B.1).
 
     `schedule="cosine"` rises over `warmup_epochs` and then falls as half a cosine, batch by batch. With `validation`
     the weights of the epoch with the lowest MSE + L1 - 0.05 * cosine on it are kept (published code, POPE).
+
+    Contrasts in memory are trained on where they lie, those in shards on the CPU, unless a `device` is given; of those
+    in shards no more than a batch is in memory.
     """
-    device = train.context.device
-    context, target = train.context.float(), train.vectors.float()
+    device = torch.device(device or (train.context.device if isinstance(train, Contrasts) else "cpu"))
+    batch_of = _reader(train, device)
     behaviors = sorted(set(train.behavior))
     group = torch.tensor([behaviors.index(name) for name in train.behavior], device=device)
     generator = torch.Generator().manual_seed(seed)
@@ -120,20 +133,63 @@ def train_network(
         w = cosine_weight.at(epoch, epochs) if isinstance(cosine_weight, CosineWeight) else cosine_weight
         order = torch.randperm(len(train), generator=generator).to(device)
         for rows in order.split(batch_size):
-            prediction = weights(context[rows], activation)
-            loss = _loss(prediction, target[rows], mse_weight, l1_weight, w)
+            context, target = batch_of(rows)
+            loss = _loss(weights(context, activation), target, mse_weight, l1_weight, w)
             optimizer.zero_grad()
             (_balanced(loss, group[rows], len(behaviors)) if balanced else loss.mean()).backward()
             optimizer.step()
             scheduler.step()
         if validation is not None:
-            with torch.no_grad():
-                predicted = weights(validation.context.float(), activation)
-                losses.append(float(_loss(predicted, validation.vectors.float(), 1.0, 1.0, 0.05).mean()))
+            losses.append(_validation_loss(weights, activation, validation, device))
             if losses[-1] < min(losses[:-1], default=math.inf):
                 kept = weights.detached()
     last = weights.detached()
     return Training(kept if validation is not None else last, last, tuple(losses))
+
+
+def _reader(
+    contrasts: Contrasts | ShardedContrasts, device: torch.device
+) -> Callable[[Int[Tensor, " rows"]], tuple[Tensor, Tensor]]:
+    """Contexts and vectors of some rows, on the device."""
+    if isinstance(contrasts, ShardedContrasts):
+        return lambda rows: tuple(part.to(device) for part in contrasts.take(rows.cpu()))  # type: ignore[return-value]
+    context, target = contrasts.context.float().to(device), contrasts.vectors.float().to(device)
+    return lambda rows: (context[rows], target[rows])
+
+
+def _validation_loss(
+    weights: Weights, activation: str, validation: Contrasts | ShardedContrasts, device: torch.device
+) -> float:
+    """MSE + L1 - 0.05 * cosine, the mean over all rows."""
+    batches: Iterable[tuple[Tensor, Tensor]]
+    if isinstance(validation, Contrasts):
+        batches = [(validation.context.float(), validation.vectors.float())]
+    else:
+        batches = validation.batches()
+    with torch.no_grad():
+        losses = [
+            _loss(weights(context.to(device), activation), target.to(device), 1.0, 1.0, 0.05)
+            for context, target in batches
+        ]
+        return float(torch.cat(losses).mean())
+
+
+def principal_directions(
+    train: ShardedContrasts, count: int, seed: int, *, passes: int = 4, extra: int = 16
+) -> Float[Tensor, "count d_model"]:
+    """The leading right singular vectors of the centred contrast vectors, in `passes + 2` readings of the shards.
+
+    Randomised subspace iteration (arXiv:0909.4061, Alg. 4.4) on the vectors' covariance, which is never formed: what is
+    held is a batch and `count + extra` directions.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    mean = sum(vectors.sum(dim=0) for _, vectors in train.batches()) / len(train)
+    found = torch.linalg.qr(torch.randn(train.width, min(count + extra, train.width), generator=generator)).Q
+    for _ in range(passes):
+        images = sum((vectors - mean).T @ ((vectors - mean) @ found) for _, vectors in train.batches())
+        found = torch.linalg.qr(images).Q
+    inside = sum(((vectors - mean) @ found).T @ ((vectors - mean) @ found) for _, vectors in train.batches())
+    return (found @ torch.linalg.eigh(inside).eigenvectors.flip(1)).T[:count]
 
 
 def _loss(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import methods.capture
 import methods.l2s
+import methods.shared_prefix
 from methods import L2S, MeanSteering, NormRnd, Query
 from methods.contrasts import Contrasts
 from methods.steerer import Fitted
@@ -21,7 +22,7 @@ CONTRASTS = "5 contrasts equal full passes"
 
 @fault("contrast pooled one token early", CONTRASTS)
 def _(patch: pytest.MonkeyPatch) -> None:
-    around(patch, methods.capture, "_weights", lambda weights, *args: weights(*args).roll(-1, 1))
+    around(patch, methods.shared_prefix, "_weights", lambda weights, *args: weights(*args).roll(-1, 1))
 
 
 @fault("shared prefix cut too long", CONTRASTS)
@@ -30,12 +31,12 @@ def _(patch: pytest.MonkeyPatch) -> None:
         lengths = shared(*args)
         return lengths and [length - 1 for length in lengths[:1]] + [length + 1 for length in lengths[1:]]
 
-    around(patch, methods.capture, "_shared_lengths", wrong)
+    around(patch, methods.shared_prefix, "_shared_lengths", wrong)
 
 
 @fault("answers averaged over one token too many", CONTRASTS)
 def _(patch: pytest.MonkeyPatch) -> None:
-    around(patch, methods.capture, "_common", lambda common, one, other: max(0, common(one, other) - 1))
+    around(patch, methods.shared_prefix, "_common", lambda common, one, other: max(0, common(one, other) - 1))
 
 
 @fault("positive and negative swapped", CONTRASTS)
@@ -44,14 +45,14 @@ def _(patch: pytest.MonkeyPatch) -> None:
         bank = batch(*args)
         return replace(bank, positive=bank.negative, negative=bank.positive)
 
-    around(patch, methods.capture, "_capture_batch", wrong)
+    around(patch, methods.capture, "capture_batch", wrong)
 
 
 @fault("layers counted from one", CONTRASTS)
 def _(patch: pytest.MonkeyPatch) -> None:
-    site = methods.capture.Site
+    site = methods.shared_prefix.Site
     patch.setattr(
-        methods.capture,
+        methods.shared_prefix,
         "Site",
         lambda layer: site(max(0, layer - 1), "hook_resid_post") if layer else site(0, "hook_resid_pre"),
     )

@@ -1,0 +1,178 @@
+"""One batch of contrast pairs through a model: their common tokens once, then only what differs."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from einops import einsum, rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interv import VLM, Prompt, Site
+from interv.encoding import Encoded
+from methods.continuation import continued, spoken
+from methods.contrasts import ContrastBank, ContrastPair
+
+Pool = Literal["last", "before_last", "mean", "mean_generated"]
+Pooled = tuple[ContrastPair, Pool]
+
+
+def capture_batch(
+    vlm: VLM, batch: Sequence[Pooled], layers: tuple[int, ...], generated: tuple[int, int | None]
+) -> ContrastBank:
+    pairs, pools = zip(*batch, strict=True)
+    first_of = _first_of(pairs)
+    kept = [number for number, first in enumerate(first_of) if number in first]
+    prompts = [[pair.variants()[number] for pair in pairs] for number in kept]  # [variants][pairs]
+    encoded = vlm.encode_variants(prompts)
+    if "mean_generated" in pools:
+        encoded[1:] = [_with_reply(vlm, tokens, pools, generated) for tokens in encoded[1:]]
+    weights = [_weights(vlm, ["last"] * len(pairs), prompts[0], encoded[0], encoded[0], prompts[0])]
+    for variant, tokens in zip(prompts[1:], encoded[1:], strict=True):
+        weights.append(_weights(vlm, pools, variant, tokens, encoded[0], prompts[0]))
+    shared = _shared_lengths(encoded, weights)
+    sites = [Site(layer) for layer in layers]
+    if shared is None:
+        pooled = [_pooled_whole(vlm, tokens, weight, sites) for tokens, weight in zip(encoded, weights, strict=True)]
+    else:
+        pooled = _pooled_behind(vlm, encoded, weights, shared, sites)
+    context, positive, negative, *agnostic = (
+        torch.stack([pooled[kept.index(number)][row] for row, number in enumerate(first)]) for first in first_of
+    )
+    return ContrastBank(
+        context,
+        positive,
+        negative,
+        agnostic[0] - agnostic[1] if agnostic else None,
+        tuple(pair.behavior for pair in pairs),
+        tuple(pair.id for pair in pairs),
+        layers,
+        vlm.fingerprint,
+    )
+
+
+def _first_of(pairs: Sequence[ContrastPair]) -> list[list[int]]:
+    """[variants][pairs]: the first of the pair's prompts that is the very same object, so that none runs twice.
+
+    Only a variant that repeats in every pair is saved: the batch runs whole variants.
+    """
+    same = [
+        [next(i for i, p in enumerate(pair.variants()) if p is prompt) for prompt in pair.variants()] for pair in pairs
+    ]
+    columns = [list(column) for column in zip(*same, strict=True)]
+    return [column if number not in column else [number] * len(pairs) for number, column in enumerate(columns)]
+
+
+def _with_reply(vlm: VLM, encoded: Encoded, pools: Sequence[Pool], generated: tuple[int, int | None]) -> Encoded:
+    """Behind the answers of the rows that average over it, what the model says next."""
+    replies = spoken(vlm, encoded, *generated)
+    wanted = [reply if pool == "mean_generated" else [] for reply, pool in zip(replies, pools, strict=True)]
+    return continued(encoded, wanted, vlm.pad_token_id)
+
+
+def _weights(
+    vlm: VLM,
+    pools: Sequence[Pool],
+    prompts: Sequence[Prompt],
+    encoded: Encoded,
+    asked_encoded: Encoded,
+    asked: Sequence[Prompt],
+) -> Float[Tensor, "pairs seq"]:
+    """What each token counts in its row's activation. Rows are padded on the left.
+
+    An answer's tokens are those after what its prompt shares with the same prompt without an answer.
+    """
+    weights = torch.zeros(encoded.input_ids.shape, device=encoded.input_ids.device)
+    bare_encoded = asked_encoded
+    if not set(pools) <= {"last", "before_last"}:
+        bare = [replace(prompt, answer="", closed=False) for prompt in prompts]
+        bare_encoded = asked_encoded if bare == list(asked) else vlm.encode(bare)
+    for row, pool in enumerate(pools):
+        if pool in ("last", "before_last"):
+            weights[row, -1 if pool == "last" else -2] = 1.0
+            continue
+        tokens = encoded.tokens(row)
+        count = len(tokens) - _common(tokens, bare_encoded.tokens(row))
+        if count == 0:
+            raise ValueError(f"{prompts[row].question!r} has no forced answer to average over; use pool='last'.")
+        weights[row, -count:] = 1 / count
+    return weights
+
+
+def _shared_lengths(encoded: Sequence[Encoded], weights: Sequence[Tensor]) -> list[int] | None:
+    """How many leading tokens each pair's prompts share, none of which is read; None where images are not shared."""
+    first = encoded[0]
+    for other in encoded[1:]:
+        same = other.media.keys() == first.media.keys() and all(
+            values is other.media[name]
+            or (values.shape == other.media[name].shape and torch.equal(values, other.media[name]))
+            for name, values in first.media.items()
+        )
+        if not same:
+            return None
+    lengths = []
+    for row in range(len(first)):
+        tokens = [variant.tokens(row) for variant in encoded]
+        unread = [
+            int((weight[row] != 0)[variant.attention_mask[row].bool()].int().argmax())
+            for variant, weight in zip(encoded, weights, strict=True)
+        ]
+        length = min(*unread, *(_common(tokens[0], ids) for ids in tokens[1:]))
+        images = first.image_mask[row][first.attention_mask[row].bool()].nonzero()
+        if length <= (int(images.max()) if len(images) else 0):
+            return None
+        lengths.append(length)
+    return lengths
+
+
+def _common(one: Int[Tensor, " one"], other: Int[Tensor, " other"]) -> int:
+    length = min(len(one), len(other))
+    differs = (one[:length] != other[:length]).nonzero()
+    return int(differs[0]) if len(differs) else length
+
+
+def _pooled_whole(
+    vlm: VLM, encoded: Encoded, weights: Float[Tensor, "pairs seq"], sites: list[Site]
+) -> Float[Tensor, "pairs layers d_model"]:
+    rows = [weights[row][encoded.attention_mask[row].bool()] for row in range(len(encoded))]
+    layers = vlm.capture(encoded, sites, tokens="all").values()
+    pooled = [
+        torch.stack([einsum(w, h.float(), "seq, seq d -> d") for w, h in zip(rows, layer, strict=True)])
+        for layer in layers
+    ]
+    return torch.stack(pooled, dim=1).cpu()
+
+
+def _pooled_behind(
+    vlm: VLM, encoded: Sequence[Encoded], weights: Sequence[Tensor], shared: list[int], sites: list[Site]
+) -> list[Float[Tensor, "pairs layers d_model"]]:
+    """All variants of all pairs as rows of one continuation, padded on the right, behind the shared tokens."""
+    pairs, variants, device = len(shared), len(encoded), encoded[0].input_ids.device
+    blocks = 1 + max(site.layer or 0 for site in sites)
+    trunk = vlm.prefix(encoded[0].head(shared, pad_token_id=vlm.pad_token_id), blocks)
+    lengths = torch.tensor(
+        [[int(tokens.attention_mask[row].sum()) - shared[row] for tokens in encoded] for row in range(pairs)]
+    )
+    width = int(lengths.max())
+    kept = (torch.arange(width) < lengths[..., None]).to(device)  # [pairs, variants, width]
+    planes = encoded[0].position_ids.shape[:-2]
+    ids = torch.full((pairs, variants, width), vlm.pad_token_id, device=device)
+    positions = torch.zeros((*planes, pairs, variants, width), dtype=torch.long, device=device)
+    pooling = torch.zeros((pairs, variants, width), device=device)
+    for row in range(pairs):
+        for variant, tokens in enumerate(encoded):
+            count = int(lengths[row, variant])
+            ids[row, variant, :count] = tokens.input_ids[row, -count:]
+            positions[..., row, variant, :count] = tokens.position_ids[..., row, -count:]
+            pooling[row, variant, :count] = weights[variant][row, -count:]
+    activations = vlm.extend(
+        trunk.select([row for row in range(pairs) for _ in range(variants)]),
+        rearrange(ids, "pairs variants seq -> (pairs variants) seq"),
+        rearrange(kept, "pairs variants seq -> (pairs variants) seq").long(),
+        rearrange(positions, "... pairs variants seq -> ... (pairs variants) seq"),
+        sites,
+    )
+    flat = rearrange(pooling, "pairs variants seq -> (pairs variants) seq")
+    pooled = torch.stack([einsum(flat, h.float(), "rows seq, rows seq d -> rows d") for h in activations.values()], 1)
+    return list(rearrange(pooled.cpu(), "(pairs variants) layers d -> variants pairs layers d", variants=variants))

@@ -1,0 +1,251 @@
+"""Contrasts in shards: the numbers are those in memory, whatever happens on the way, and memory stays the same."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import methods.shards
+from interv import VLM, Prompt
+from methods import L2S, BankShards, ContrastBank, ContrastPair, capture_contrasts
+from methods.training import initial_weights
+from tests.tiny_models import build
+
+COUNT, BATCH = 11, 2
+
+
+@pytest.fixture(scope="module")
+def vlm() -> VLM:
+    return build("random-llava")
+
+
+def made(count: int = COUNT, first: str = "is it red ?") -> list[ContrastPair]:
+    pairs = []
+    for number in range(count):
+        image = Image.new("RGB", (28, 28), (number * 20 % 256, 90, 200))
+        asked = Prompt(image, first + " really ?" * (number % 3))
+        yes, no = (Prompt(image, asked.question, answer=answer) for answer in ("yes, it is", "no"))
+        pairs.append(ContrastPair(asked, yes, no, behavior="ab"[number % 2], id=str(number)))
+    return pairs
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch, vlm: VLM) -> None:
+    """Four pairs a shard."""
+    monkeypatch.setattr(methods.shards, "SHARD_BYTES", 4 * 3 * 4 * vlm.n_layers * vlm.d_model)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def same_bank(one: ContrastBank, other: ContrastBank) -> None:
+    for name in ("context", "positive", "negative"):
+        assert torch.equal(getattr(one, name), getattr(other, name)), name
+    assert (one.behavior, one.id, one.skipped) == (other.behavior, other.id, other.skipped)
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_shards_hold_what_memory_would(vlm: VLM, tmp_path: Path) -> None:
+    whole = capture_contrasts(vlm, made(), batch_size=BATCH, progress=False)
+    shards = capture_contrasts(vlm, made(), batch_size=BATCH, progress=False, out=tmp_path)
+    assert [len(part) for part in shards.parts] == [4, 4, 3]
+    same_bank(shards.loaded(), whole)
+    at, own = shards.at(reads=1, writes=0), whole.at(reads=1, writes=0)
+    rows = torch.tensor([10, 0, 7, 7, 3])
+    context, vectors = at.take(rows)
+    assert torch.equal(context, own.context[rows])
+    assert torch.equal(vectors, own.vectors[rows])
+    assert torch.equal(at.loaded().vectors, own.vectors)
+    assert torch.equal(torch.cat([vectors for _, vectors in at.batches(3)]), own.vectors)
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_an_interrupted_run_goes_on(vlm: VLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = capture_contrasts(vlm, made(), batch_size=BATCH, progress=False, out=tmp_path / "whole")
+    seen, capture = [], methods.capture.capture_batch
+
+    def broken(*args, **named):
+        seen.append(1)
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        return capture(*args, **named)
+
+    monkeypatch.setattr(methods.capture, "capture_batch", broken)
+    with pytest.raises(KeyboardInterrupt):
+        capture_contrasts(vlm, made(), batch_size=BATCH, progress=False, out=tmp_path / "resumed")
+    with pytest.raises(ValueError, match="lacks 2 of 3 shards"):
+        BankShards.open(tmp_path / "resumed")
+    capture_contrasts(vlm, made(), batch_size=BATCH, progress=False, out=tmp_path / "resumed")
+    assert len(seen) == 4 + 4, "what was written is not captured again"
+    assert files(tmp_path / "resumed") == files(tmp_path / "whole")
+    assert len(whole) == COUNT
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_other_pairs_and_settings_are_refused(vlm: VLM, tmp_path: Path) -> None:
+    capture_contrasts(vlm, made(), batch_size=BATCH, progress=False, out=tmp_path)
+    with pytest.raises(ValueError, match="begun with other asked"):
+        capture_contrasts(vlm, made(first="is it blue ?"), batch_size=BATCH, progress=False, out=tmp_path)
+    with pytest.raises(ValueError, match="settings"):
+        capture_contrasts(vlm, made(), batch_size=4, progress=False, out=tmp_path)
+    with pytest.raises(ValueError, match=r"holds no shards\.json"):
+        BankShards.open(tmp_path / "elsewhere")
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_unreadable_images_are_left_out(vlm: VLM, tmp_path: Path) -> None:
+    pairs = made()
+    for number in (1, 4, 5, 6, 7):  # one of the first shard, and all of the second
+        missing = Prompt(str(tmp_path / "none.png"), "is it ?")
+        pairs[number] = ContrastPair(missing, missing, missing, id=str(number))
+    shards = capture_contrasts(vlm, pairs, batch_size=BATCH, progress=False, out=tmp_path / "out")
+    assert [len(part) for part in shards.parts] == [3, 0, 3]
+    assert [id_ for id_, _ in shards.skipped] == ["1", "4", "5", "6", "7"]
+    assert shards.at(1, 0).take(torch.tensor([3]))[0].shape == (1, vlm.d_model)
+    with pytest.raises(ValueError, match="None of the 1"):
+        capture_contrasts(vlm, pairs[1:2], progress=False, out=tmp_path / "nothing")
+
+
+def test_batches_by_length_keep_the_order_of_the_pairs(vlm: VLM) -> None:
+    given = capture_contrasts(vlm, made(), batch_size=3, progress=False)
+    sorted_ = capture_contrasts(vlm, made(), batch_size=3, progress=False, by_length=True)
+    assert sorted_.id == given.id
+    assert sorted_.behavior == given.behavior
+    torch.testing.assert_close(sorted_.context, given.context, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(sorted_.positive, given.positive, atol=1e-5, rtol=1e-5)
+
+
+KILLED = """
+import os, sys
+import methods.capture, methods.shards
+from methods import capture_contrasts
+from tests.tiny_models import build
+from tests.unit.test_shards import BATCH, made
+
+vlm, left = build("random-llava"), [int(sys.argv[2])]
+methods.shards.SHARD_BYTES = 4 * 3 * 4 * vlm.n_layers * vlm.d_model
+save = methods.shards.save_file
+
+def dying(tensors, path, **named):
+    save(tensors, path, **named)
+    left[0] -= 1
+    if not left[0]:
+        with open(path, "r+b") as file:
+            file.truncate(200)  # as if only the beginning had reached the disk
+        os.kill(os.getpid(), 9)
+
+methods.shards.save_file = dying
+capture_contrasts(vlm, made(), batch_size=BATCH, progress=False, out=sys.argv[1])
+"""
+
+
+def run(code: str, *args: str) -> subprocess.CompletedProcess:
+    root = str(Path(__file__).parents[2])
+    return subprocess.run([sys.executable, "-c", code, *args], cwd=root, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_killed_run_leaves_the_same_files(vlm: VLM, tmp_path: Path) -> None:
+    """Killed by the system while its second shard is half written."""
+    assert run(KILLED, str(tmp_path / "killed"), "2").returncode == -9
+    assert [path.name for path in (tmp_path / "killed").glob("*.safetensors")] == [
+        "contrasts-00000-of-00003.safetensors"
+    ]
+    capture_contrasts(vlm, made(), batch_size=BATCH, progress=False, out=tmp_path / "killed")
+    capture_contrasts(vlm, made(), batch_size=BATCH, progress=False, out=tmp_path / "whole")
+    for name, content in files(tmp_path / "whole").items():
+        assert files(tmp_path / "killed")[name] == content
+
+
+MEMORY = """
+import json, sys, threading, time
+import psutil, torch
+torch.set_num_threads(1)
+import methods.capture, methods.shards
+from methods import L2S, capture_contrasts
+from methods.contrasts import ContrastBank
+from tests.tiny_models import build
+from tests.unit.test_shards import made
+
+WIDTH, count = 2048, int(sys.argv[2])
+vlm = build("random-llava")
+vlm.d_model = WIDTH
+methods.shards.SHARD_BYTES = 2**21
+
+def wide(vlm, batch, layers, generated):
+    parts = torch.randn(3, len(batch), len(layers), WIDTH, generator=torch.Generator().manual_seed(len(batch)))
+    names = tuple(pair.behavior for pair, _ in batch), tuple(pair.id for pair, _ in batch)
+    return ContrastBank(*parts, None, *names, layers, vlm.fingerprint)
+
+methods.capture.capture_batch = wide
+
+def anonymous():
+    text = open("/proc/self/status").read()
+    return int(text.split("RssAnon:")[1].split()[0]) * 1024
+
+peak, running = [0], [True]
+def watch():
+    while running[0]:
+        peak[0] = max(peak[0], anonymous())
+        time.sleep(0.002)
+
+pairs = made(1) * count
+warm = capture_contrasts(vlm, pairs[:32], batch_size=16, layers=[0, 1], progress=False, out=sys.argv[1] + "/warm")
+L2S.fit(warm.at(0, 1), epochs=1, hidden=8)
+before = peak[0] = anonymous()
+thread = threading.Thread(target=watch)
+thread.start()
+shards = capture_contrasts(vlm, pairs, batch_size=16, layers=[0, 1], progress=False, out=sys.argv[1] + "/all")
+L2S.fit(shards.at(0, 1), epochs=1, hidden=8)
+running[0] = False
+thread.join()
+written = sum(len(part) for part in shards.parts) * 3 * 2 * WIDTH * 4
+print(json.dumps({"grown": peak[0] - before, "written": written}))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from Linux's /proc")
+def test_memory_does_not_grow_with_the_pairs(tmp_path: Path) -> None:
+    """16 times as many pairs, 50 MB of activations against 3: the capture and a training hold no more."""
+    small, large = (
+        json.loads(run(MEMORY, str(tmp_path / str(count)), str(count)).stdout.splitlines()[-1]) for count in (64, 1024)
+    )
+    assert large["written"] == 16 * small["written"] > 48e6
+    assert large["grown"] < small["grown"] + 12e6 < large["written"] / 2
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_training_on_shards_is_training_in_memory(vlm: VLM, tmp_path: Path) -> None:
+    shards = capture_contrasts(vlm, made(), batch_size=BATCH, progress=False, out=tmp_path).at(1, 0)
+    options = {"hidden": 4, "epochs": 3, "batch_size": 4, "init": "random"}
+    ours = L2S.fit(shards, validation=shards, balanced=True, **options)
+    plain = L2S.fit(shards.loaded(), validation=shards.loaded(), balanced=True, **options)
+    for name in ("encoder_weight", "encoder_bias", "decoder_weight"):
+        assert torch.equal(getattr(ours, name), getattr(plain, name)), name
+    assert (ours.reads, ours.writes, ours.fingerprint) == (1, 0, vlm.fingerprint)
+    with pytest.raises(ValueError, match=r"train\.loaded"):
+        L2S.fit(shards, init="dictionary")
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_streamed_singular_vectors_are_those_of_the_whole(vlm: VLM, tmp_path: Path) -> None:
+    shards = capture_contrasts(vlm, made(), batch_size=BATCH, progress=False, out=tmp_path).at(1, 0)
+    ours, whole = (initial_weights(train, 3, "svd", 0).decoder_weight for train in (shards, shards.loaded()))
+    torch.testing.assert_close((ours.T @ whole).abs(), torch.eye(3), atol=1e-3, rtol=0)
+
+
+def test_shards_are_safetensors(vlm: VLM, tmp_path: Path) -> None:
+    """Other programs can read them."""
+    capture_contrasts(vlm, made(2), progress=False, out=tmp_path)
+    tensors = load_file(tmp_path / "contrasts-00000-of-00001.safetensors")
+    assert {name for name, value in tensors.items() if value.shape == (2, vlm.n_layers, vlm.d_model)} == {
+        "context",
+        "positive",
+        "negative",
+    }
