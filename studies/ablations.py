@@ -16,12 +16,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import tyro
 
-from methods import ContrastBank
-from methods.steerer import Fitted
-from studies.metrics import Metric, Record, Row, difference, estimate
+from methods import L2S, ContrastBank
+from studies.metrics import Metric, Record, Row, estimate
 from studies.parts.bench import Bench, Common, opened, prepare
 from studies.parts.choosing import Choice, Grid, thinned, winners
-from studies.parts.fidelity import agreement, averaged
+from studies.parts.fidelity import agreement, averaged, dead
+from studies.parts.over_seeds import estimate_over_seeds
 from studies.parts.recipe import Recipe
 from studies.parts.together import fit_together
 from studies.parts.validation import about, apart, choose_on, finish, rows_of
@@ -82,15 +82,18 @@ def ablations(arguments: Arguments) -> list[Record]:
         )
         text = (
             f"One factor at a time: {task.objective} on n = {len(judged)} examples, and cosine of predicted to oracle "
-            f"vectors on n = {len(bench.contrasts('val'))}, with 95% intervals over examples (for the cosine, over "
-            f"seeds too) and a dot a seed. The band is the default's interval. A loss of the cosine alone leaves the "
-            f"vectors' length open, and so what a strength means. {note}."
+            f"vectors on n = {len(bench.contrasts('val'))}, with 95% intervals over examples and seeds and a dot a "
+            "seed. The band is the default's interval. A loss of the cosine alone leaves the vectors' length open, and "
+            f"so what a strength means. {note}."
         )
         return finish(bench, rows, f"Which of L2S's choices matter? {task.name} on {vlm.name}", [(file, text)])
 
 
 def measured(bench: Bench, variant: Variant, chosen: Choice, seeds: Sequence[int], judged: Sequence) -> list[Record]:
-    """Fit the variant once a seed, answer the judged examples, and give its cosine and squared error."""
+    """Fit the variant once a seed, answer the judged examples, and give its cosine and squared error.
+
+    Of a ReLU network also the share of dead units, those that no training context switches on.
+    """
     reads = chosen.reads if variant.reads is None else variant.reads
     layers = variant.writes or (chosen.writes,)
     recipe = replace(bench.recipe, **variant.changes)
@@ -107,7 +110,7 @@ def measured(bench: Bench, variant: Variant, chosen: Choice, seeds: Sequence[int
         for steerer, seed in zip(steerers, seeds, strict=True)
     ]
     own.answer("val", judged, settings, pictured=thinned(judged, bench.common.shown))  # type: ignore[attr-defined]
-    records = []
+    records: list[Record] = []
     agreements = [
         agreement(steerer, validation.at(reads or 0, layer or 0).equalised(recipe.equalise))
         for part, layer in zip(parts, layers, strict=True)
@@ -117,6 +120,11 @@ def measured(bench: Bench, variant: Variant, chosen: Choice, seeds: Sequence[int
         values = np.stack([one[metric] for one in agreements])
         named = {"factor": variant.factor, "level": variant.level, "method": variant.name, "metric": metric}
         records.append(named | averaged(values) | {"by_seed": [float(value) for value in values.mean(axis=1)]})
+    contexts = train.at(reads or 0, layers[0] or 0).context.float()
+    idle = [dead(steerer, contexts) for part in parts for steerer in part if steerer.activation == "relu"]
+    if idle:
+        named = {"factor": variant.factor, "level": variant.level, "method": variant.name, "metric": "dead"}
+        records.append(named | averaged(np.array(idle)[:, None]) | {"n": len(contexts), "by_seed": idle})
     return records
 
 
@@ -128,7 +136,7 @@ def fitted(
     reads: int,
     writes: int,
     seeds: Sequence[int],
-) -> list[Fitted]:
+) -> list[L2S]:
     """The variant's network at these layers, once a seed."""
     whole = train.at(reads, writes).equalised(recipe.equalise)
     options = recipe.fit(validation.at(reads, writes))
@@ -136,7 +144,7 @@ def fitted(
     options |= {"learning_rate": rate * variant.rate}
     trains = [drawn(whole, variant.pairs, seed) for seed in seeds]
     if not variant.standardised:
-        return list(fit_together(trains, seeds, **options))
+        return fit_together(trains, seeds, **options)
     plain = [standard(part) for part in trains]
     networks = fit_together([part for part, _, _ in plain], seeds, **options)
     return [folded(network, mean, size) for network, (_, mean, size) in zip(networks, plain, strict=True)]
@@ -165,16 +173,11 @@ def against_default(
     decoded = []
     for name, own in by_method.items():
         seeds = sorted({row["seed"] for row in own})
-        by_seed = [estimate([r for r in own if r["seed"] == seed], wanted, resamples=1) for seed in seeds]
-        paired = difference(own, by_method[DEFAULT], wanted)
-        for place, record in enumerate(estimate(own, wanted)):
-            if record["subset"] == "all":
-                delta = {
-                    f"difference{end}": paired[place][field]
-                    for end, field in (("", "value"), ("_low", "low"), ("_high", "high"))
-                }
-                named = {"method": name} | factor.get(name, {"factor": "reference", "level": name})
-                decoded.append(named | record | delta | {"by_seed": [one[place]["value"] for one in by_seed]})
+        named = {"method": name} | factor.get(name, {"factor": "reference", "level": name})
+        for metric in wanted:
+            each = [estimate([r for r in own if r["seed"] == seed], [metric], resamples=1)[0] for seed in seeds]
+            record = estimate_over_seeds(own, by_method[DEFAULT], metric)
+            decoded.append(named | {"metric": metric.name} | record | {"by_seed": [one["value"] for one in each]})
     return [*records, *decoded]
 
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from methods import Contrasts, Query
+from methods import L2S, Contrasts, Query
 from methods.steerer import Fitted
 from studies.metrics import Record
 from studies.parts.bootstrap import interval, resampled_sums
@@ -29,6 +29,12 @@ def added(steerer: Fitted, contrasts: Contrasts) -> Float[Tensor, "pairs d_model
     ops = steerer.ops(Query(contrasts.context.float(), contrasts.vectors.float()), 1.0)
     total = torch.zeros_like(contrasts.vectors.float())
     return sum((op.vector.float().expand_as(total) for op in ops), total)
+
+
+def dead(network: L2S, contexts: Float[Tensor, "pairs d_model"]) -> float:
+    """The share of hidden units that no context switches on: under ReLU they add nothing, and learn nothing more."""
+    before = contexts @ network.encoder_weight.T.float() + network.encoder_bias.float()
+    return float((before <= 0).all(dim=0).float().mean())
 
 
 def averaged(values: Float[np.ndarray, "*seeds examples"] | Sequence[np.ndarray], *, resamples: int = 2000) -> Record:

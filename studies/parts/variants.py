@@ -70,6 +70,8 @@ def variants(recipe: Recipe, reads: int, writes: int, n_layers: int, pairs: int,
     made += [Variant("init", init, {"init": init}) for init in inits if init != recipe.init]
     other = "relu" if recipe.activation == "tanh" else "tanh"
     made.append(Variant("activation", other, {"activation": other}))
+    if recipe.init != "random":
+        made.append(Variant("activation", f"{other}, random start", {"activation": other, "init": "random"}))
     made.append(Variant("contexts", "standardised", standardised=True))
     made.append(Variant("contexts", f"standardised, {other}", {"activation": other}, standardised=True))
     made += [Variant("rate", f"x{factor:g}", rate=factor) for factor in (0.1, 0.3, 3.0)]
