@@ -42,7 +42,8 @@ def helped_and_hurt(records: Sequence[Record], *, caption: str = "", theme: Them
 
 def cosines(records: Sequence[Record], *, caption: str = "", theme: Theme = LIGHT) -> Figure:
     """The mean cosine to the oracle with its 95% interval: a line a method, a mark a behaviour."""
-    methods = list(dict.fromkeys(record["method"] for record in records))
+    named = {record["method"] for record in records}
+    methods = [*(name for name in COLORS if name in named), *sorted(named - {*COLORS})]
     parts = list(dict.fromkeys(record["subset"] for record in records))
     figure = Figure(figsize=(6.4, 1.0 + 0.42 * len(methods)), layout="constrained", facecolor=theme.paper)
     axis = figure.subplots()
