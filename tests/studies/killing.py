@@ -25,7 +25,7 @@ from studies.parts import results
 from studies.strength_sweep import Arguments, strength_sweep
 
 STUDY = Arguments(methods=("MeanSteering", "L2S"), strength=(0.3, 1.0), limit=2, screen=1, shown=1, batch_size=32)
-COMPARED = ("recipe.json", "rows.jsonl", "table.json", "curves.json", "choices.json")
+COMPARED = ("rows.jsonl", "table.json", "curves.json", "choices.json")
 ROWS = "rows.jsonl"
 
 
