@@ -30,12 +30,12 @@ def check_scope_takes_in_its_tokens(vlm: VLM, case: Case, through_hooks: bool = 
         watch_output = hooked(vlm, push.where(vlm).path, "output", lambda hidden: put_out.append(hidden.clone()))
         with watch_input, watch_output:
             tokens = case.answer(vlm).token_ids
-        # The prompt ran up to its last token, which ran again: what counts is the second time.
-        given_to[0], put_out[0] = given_to[0][:, :-1], put_out[0][:, :-1]
+    with torch.no_grad():  # in the shapes of the run: a matrix product rounds by its shape
+        unsteered = [_mlp(mlp, hidden) for hidden in given_to]
+    if not through_hooks:  # the prompt ran up to its last token, which ran again: what counts is the second time
+        unsteered[0], put_out[0] = unsteered[0][:, :-1], put_out[0][:, :-1]
     ids = torch.cat([inputs["input_ids"], torch.tensor(tokens)[:, :-1]], 1)  # the last new token is not fed back
-    with torch.no_grad():
-        plain = torch.cat([_mlp(mlp, hidden) for hidden in given_to], 1)
-    steered = torch.cat(put_out, 1)
+    plain, steered = torch.cat(unsteered, 1), torch.cat(put_out, 1)
     assert steered.shape[1] == ids.shape[1]
     for row in range(rows):
         start = int(inputs["attention_mask"][row].argmax())
