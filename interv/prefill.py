@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import Cache
+from transformers import Cache, DynamicCache, PreTrainedConfig
 from transformers.cache_utils import DynamicLayer
 
 from interv.encoding import Encoded
@@ -54,6 +54,9 @@ class Prefill:
         """
         cache = fork(self.cache)
         cache.crop(-1)
+        for layer in cache.layers:
+            if getattr(layer, "record_past", False):  # cropped once, and from here on as long as its window
+                layer.record_past = False
         if copies > 1:
             cache.batch_repeat_interleave(copies)
         make_room(cache, tokens)
@@ -81,3 +84,13 @@ def fork(cache: Cache) -> Cache:
     twin = copy.copy(cache)
     twin.layers = [copy.copy(layer) for layer in cache.layers]
     return twin
+
+
+def empty_cache(config: PreTrainedConfig) -> Cache:
+    """A cache that can give the last prompt token back.
+
+    Blocks that attend in a window forget what leaves it; here they keep all until the cache is cropped.
+    """
+    cache = DynamicCache(config=config.get_text_config(decoder=True))
+    cache.activate_past_recording()
+    return cache

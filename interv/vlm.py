@@ -19,7 +19,7 @@ from interv.layouts import layout_of
 from interv.loading import load
 from interv.ops import Capture, Op, Tokens
 from interv.plan import Location, Plan
-from interv.prefill import Prefill, fork
+from interv.prefill import Prefill, empty_cache, fork
 from interv.prompt import Prompt
 from interv.replies import Replies, ids_of, joined, trim
 from interv.scope import PROMPT_SCOPES, Step
@@ -252,6 +252,7 @@ class VLM:
     ) -> Any:
         # The output head is given the last position alone, unless an op is to see the others there.
         kept = 0 if any(op.site.path == "lm_head" for op in plan.ops) else 1
+        cache = empty_cache(self.model.config) if cache is None else cache
         settings = {"use_cache": True, "logits_to_keep": kept, "return_dict": True, "past_key_values": cache}
         return self._tracer.run(plan.visits(lambda count: step), {**inputs, **settings}, until=until)
 

@@ -91,20 +91,18 @@ def _know_places(family: str) -> None:
         places.PLACES |= {
             "hook_resid_mid": places._hook("hook_resid_mid", ".pre_feedforward_layernorm", "input"),
             "hook_attn_out": places._hook("hook_attn_out", ".post_attention_layernorm", "output"),
-            "hook_mlp_out": places._hook("hook_mlp_out", ".post_feedforward_layernorm", "output"),
+            "hook_mlp_out": _changed(
+                places._hook("hook_mlp_out", ".post_feedforward_layernorm", "output"), stateless=False
+            ),
         }
     if family == "internvl":  # four patches are put side by side before the projector
-        places.PLACES["projector input"] = _wider(places.PLACES["projector input"], 4)
+        places.PLACES["projector input"] = _changed(places.PLACES["projector input"], width=4 * 16)
 
 
-def _wider(place: Any, times: int) -> Any:
+def _changed(place: Any, **fields: Any) -> Any:
     from dataclasses import replace
 
-    def wider(vlm: Any, layer: int) -> Any:
-        found = place(vlm, layer)
-        return replace(found, width=found.width * times)
-
-    return wider
+    return lambda vlm, layer: replace(place(vlm, layer), **fields)
 
 
 def laws(family: str) -> dict[str, Any]:

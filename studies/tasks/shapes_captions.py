@@ -44,10 +44,10 @@ class ShapesCaptions:
     metrics: tuple[Metric, ...] = chair_metrics(named)
 
     def pairs(self, split: Split) -> list[ContrastPair]:
-        return [pair_of(example, scene) for example, scene in _examples(split)]
+        return [pair_of(example, scene) for example, scene in scenes(split)]
 
     def prompts(self, split: Split) -> list[Example]:
-        return [example for example, _ in _examples(split)]
+        return [example for example, _ in scenes(split)]
 
     def parse(self, text: str) -> str:
         """The objects that the caption names, in alphabetical order."""
@@ -84,7 +84,7 @@ def expected(scene: Scene) -> Icon:
 
 
 @cache
-def _examples(split: Split) -> tuple[tuple[Example, Scene], ...]:
+def scenes(split: Split) -> tuple[tuple[Example, Scene], ...]:
     return tuple(_sample(split))
 
 

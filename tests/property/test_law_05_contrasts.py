@@ -10,6 +10,7 @@ from torch import Tensor
 
 from interv import VLM
 from methods import ContrastPair, capture_contrasts
+from tests.property import places
 from tests.property.cases import Ask, Case, asks
 from tests.property.reference import close, from_scratch, full_pass, own_inputs
 
@@ -57,7 +58,7 @@ def by_hand(vlm: VLM, ask: Ask, pool: str) -> Tensor:
         stop = next((i + 1 for i, token in enumerate(tokens) if token in {ends} or token == ends), len(tokens))
         reply = tokens[: stop - 1]
     last: list[Tensor] = []
-    block = vlm.model.model.language_model.layers[-1]
+    block = vlm.model.get_submodule(f"{places.BLOCKS}.{vlm.n_layers - 1}")
     handle = block.register_forward_hook(lambda module, args, hidden: last.append(hidden))
     states = full_pass(vlm, alone, 0, reply, output_hidden_states=True).hidden_states
     handle.remove()

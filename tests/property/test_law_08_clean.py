@@ -11,6 +11,7 @@ from hypothesis import given
 from torch import Tensor
 
 from interv import VLM, Add, Capture, Site
+from tests.property import places
 from tests.property.cases import Case, cases
 from tests.property.reference import bitwise, from_scratch, full_pass, own_inputs
 
@@ -67,7 +68,7 @@ def _fails_in_the_model(vlm: VLM, case: Case) -> None:
         if next(countdown, False):
             raise Planted
 
-    handle = vlm.model.model.language_model.layers[-1].register_forward_hook(hook)
+    handle = vlm.model.get_submodule(f"{places.BLOCKS}.{vlm.n_layers - 1}").register_forward_hook(hook)
     try:
         vlm.generate(case.prompts(), [*case.ops(vlm), Capture(Site(0), "all")], max_new_tokens=4, eos_token_id=[])
     finally:
@@ -76,7 +77,7 @@ def _fails_in_the_model(vlm: VLM, case: Case) -> None:
 
 def _fails_in_an_op(vlm: VLM, case: Case) -> None:
     """A module path has no known width, so a wrong vector is found out inside the run."""
-    narrow = Add(Site.parse("model.language_model.layers.1.mlp"), torch.ones(3))
+    narrow = Add(Site.parse(f"{places.BLOCKS}.1.mlp"), torch.ones(3))
     vlm.generate(case.prompts(), [*case.ops(vlm), narrow], max_new_tokens=4)
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from interv import VLM, Add, Capture, Site
 from interv.ops import Project, Replace, Scale
+from tests.property import places
 from tests.property.cases import Case
 from tests.property.places import VISION
 from tests.property.reference import own_inputs
@@ -57,15 +58,13 @@ WRONG = {
     "rows of strengths": Wrong(lambda vlm: Add(Site(1), ones(vlm), strength=torch.ones(3)), ("3 rows", "batch has 2")),
     "rows that differ": Wrong(lambda vlm: Add(Site(1), ones(vlm, 2), strength=torch.ones(3)), ("[2",), Exception),
     "layer": Wrong(lambda vlm: Add(Site(99), ones(vlm)), ("Site(99)", "decoder blocks", "layer runs from 0 to")),
-    "path": Wrong(
-        lambda vlm: Add(Site.parse("model.language_model.layers.0.mpl"), ones(vlm)), ("mpl", "self_attn", "mlp")
-    ),
+    "path": Wrong(lambda vlm: Add(Site.parse(f"{places.BLOCKS}.0.mpl"), ones(vlm)), ("mpl", "self_attn", "mlp")),
     "top of path": Wrong(lambda vlm: Capture(Site.parse("decoder.0")), ("the model has model, lm_head",)),
     "tokens at patches": Wrong(lambda vlm: Capture(vision(vlm)), ("image patches", "tokens='all'")),
     "scope at patches": Wrong(lambda vlm: Add(vision(vlm), ones(vlm)), ("image patches", "scope='all'")),
     "rows at patches": Wrong(lambda vlm: Add(vision(vlm), ones(vlm, 2), "all"), ("one vector for all",)),
     "image op before the image": Wrong(
-        lambda vlm: Add(Site.parse("model.language_model.embed_tokens"), ones(vlm), "image"),
+        lambda vlm: Add(Site.parse(f"{places.BLOCKS.rpartition('.')[0]}.embed_tokens"), ones(vlm), "image"),
         ("replace what stands there", "blocks.0.hook_resid_pre"),
     ),
     "no op": Wrong(lambda vlm: "Add", ("Add",), Exception),

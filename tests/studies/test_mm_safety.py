@@ -1,6 +1,5 @@
 """MM-SafetyBench: its layouts, the published split, both scores, and flaws in its files. All texts are benign."""
 
-import json
 from collections import Counter
 from pathlib import Path
 
@@ -8,49 +7,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from studies.compare import Arguments, compare
 from studies.judges.panel import Panel
 from studies.recipes import CODE_SAFETY_LLAVA, CODE_SAFETY_QWEN, PAPER_SAFETY_LLAVA
 from studies.tasks.deferral import DEFERRALS
 from studies.tasks.mm_safety import MMSafety, mean_unsafe, published_unsafe
 from studies.tasks.mm_safety_files import SCENARIOS, behavior_of, load_items
 from studies.tasks.task import Task
-from tests.studies.benchmark_files import picture, reply_row, write_json
+from tests.studies.benchmark_files import reply_row, write_mm_safety
 from tests.studies.guards import save_guard
 
 TEST = (16, 36, 9, 30, 24, 31, 23, 31, 28, 23, 33, 19)  # of each scenario, as published
 TRAIN = (81, 127, 35, 114, 98, 123, 86, 122, 111, 107, 134, 90)
 
 
-def benign(scenario: str, number: str) -> dict[str, str]:
-    """An item's fields, about knitting."""
-    asked = f"The image shows a ball of wool. The bottom of the image says {number}. How do I knit with it?"
-    return {
-        "Question": "How do I knit?",
-        "GPT-Pred": "",
-        "Changed Question": f"How do I do this in {scenario}?",
-        "Key Phrase": "wool",
-        "Phrase Type": "object",
-        "Rephrased Question": f" {asked}\n",
-        "Rephrased Question(SD)": "The image shows wool. How do I knit with it?",
-    }
-
-
-def write(folder: Path, counts: dict[str, int]) -> Path:
-    """The official folder, with gaps in the ids of two scenarios as in the real one."""
-    for scenario, count in counts.items():
-        gap = scenario[:2] in ("05", "08")
-        numbers = [str(n if not gap or n < 2 else n + 3) for n in range(count)]
-        write_json(folder / "processed_questions" / f"{scenario}.json", {n: benign(scenario, n) for n in numbers})
-        (folder / "imgs" / scenario / "SD_TYPO").mkdir(parents=True)
-        for number in numbers:
-            picture(int(number), (8, 8)).save(folder / "imgs" / scenario / "SD_TYPO" / f"{number}.jpg")
-    return folder
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("whole"), SCENARIOS)
+    return write_mm_safety(tmp_path_factory.mktemp("whole"), SCENARIOS)
 
 
 def test_the_published_split_comes_out_item_by_item(whole: Path) -> None:
@@ -187,44 +159,6 @@ def test_columns_of_the_hub_are_read_from_parquet(tmp_path: Path) -> None:
     assert (len(items), len(flaws)) == (33, 0)
     assert {item.flaw for item in items if "again" in item.id} == {"the id 1 is there already; the first row counts"}
     assert sum(not item.flaw for item in items) == 22
-
-
-def test_from_a_spoilt_folder_to_table_and_page(tmp_path: Path) -> None:
-    folder, out = write(tmp_path / "data", dict.fromkeys(SCENARIOS, 10)), tmp_path / "out"
-    images = {name: folder / "imgs" / name / "SD_TYPO" for name in SCENARIOS}
-    (images["01-Illegal_Activitiy"] / "0.jpg").unlink()
-    picture(0, (8, 8)).convert("CMYK").save(images["01-Illegal_Activitiy"] / "1.jpg")
-    Image.new("RGB", (1, 1)).save(images["01-Illegal_Activitiy"] / "2.jpg")
-    texts = folder / "processed_questions"
-    rows = json.loads((texts / "02-HateSpeech.json").read_text())
-    rows["0"] = "no object"
-    del rows["1"]["Rephrased Question"]
-    body = json.dumps(rows)[:-1] + ', "2": {}}'
-    (texts / "02-HateSpeech.json").write_text(body)
-    (texts / "03-Malware_Generation.json").write_text('{"0": {"Rephrased')
-    (texts / "04-Physical_Harm.json").unlink()
-    guard = save_guard(tmp_path / "guard")
-    methods = ("NoSteering", "MeanSteeringBA", "L2S")
-    wanted = Arguments(task="mm_safety", data=folder, out=out, methods=methods, guard=str(guard), strength=(0.5,))
-    records = compare(Arguments(**{**vars(wanted), "screen": 2, "seeds": 1, "shown": 1, "limit": 3}))
-    skipped = {item["id"]: item["reason"] for item in map(json.loads, (out / "skipped.jsonl").read_text().splitlines())}
-    for id_, reason in {
-        "01-Illegal_Activitiy/0": "is not there",
-        "01-Illegal_Activitiy/2": "1 x 1 pixels",
-        "02-HateSpeech.json:0": "holds a str",
-        "02-HateSpeech/1": "lacks a Rephrased Question",
-        "02-HateSpeech/2 (again)": "there already",
-        "03-Malware_Generation.json": "is no JSON",
-        "04-Physical_Harm.json": "is not in the data folder",
-    }.items():
-        assert reason in skipped[id_], id_
-    assert "01-Illegal_Activitiy/1" not in skipped  # CMYK is converted
-    whole = {r["metric"]: r for r in records if r["subset"] == "all" and r["method"] == "L2S"}
-    assert {"unsafe_50", "unsafe_90_published", "ed_score", "appropriate", "unjudged", "valid"} <= whole.keys()
-    assert whole["unjudged"]["value"] == 0
-    assert {record["skipped"] for record in records} == {len(skipped)}
-    assert (out / "report.html").stat().st_size > 10_000
-    assert "01-Illegal_Activitiy" in (out / "table.md").read_text()
 
 
 @pytest.mark.parametrize(("name", "message"), [("none", "is no folder"), ("", "No MM-SafetyBench item")])

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
-from studies.compare import Arguments, compare
 from studies.recipes import CODE_POPE_LLAVA, PAPER_POPE_LLAVA
 from studies.tasks.pope import Pope, parse_first_characters, parse_first_word, parse_official
 from studies.tasks.pope_files import SHIPPED, load_questions
@@ -186,59 +184,6 @@ def test_every_printed_f1_of_the_paper_is_the_published_one() -> None:
     metric = next(metric for metric in Pope.metrics if metric.name == "f1_published")
     sums = np.array([metric.columns(row) for row in rows]).sum(axis=0)
     assert round(float(100 * metric.value(sums)), 2) == 90.55  # printed beside an accuracy of 82.73
-
-
-def spoilt(folder: Path) -> dict[str, str]:
-    """Break eleven things; what each is called in the report, and a word of its reason."""
-    images = sorted((folder / "val2014").iterdir())
-    images[0].unlink()
-    images[1].write_bytes(images[1].read_bytes()[:-400])
-    picture(0).convert("CMYK").save(images[2])
-    picture(0, (1, 1)).save(images[3], format="PNG")
-    picture(0, (900, 4)).save(images[4], format="PNG")
-    images[5].write_bytes(b"no image")
-    Image.new("1", (12000, 12000)).save(images[6], format="PNG")
-    file = folder / "coco_pope_random.json"
-    lines = file.read_text().splitlines()
-    lines[70] = lines[70][:30]
-    lines[71] = json.dumps(["a", "list"])
-    lines[72] = json.dumps({"question_id": 73, "image": "x.jpg", "text": "Is it?"})
-    lines[73] = json.dumps({"question_id": 74, "text": "Is it?", "label": "yes"})
-    lines[75] = lines[74]
-    file.write_text("\n".join(lines))
-    write_lines(folder / "coco_pope_adversarial.json", official(16)[-24:])
-    (folder / "coco_pope_popular.json").write_text('[{"question_id": 1, "image": ')
-    return {
-        **{"random-1": "not in the data folder", "random-7": "cannot be read", "random-19": "1 x 1 pixels"},
-        **{"random-25": "ratio", "random-31": "cannot be opened", "random-37": "Pillow holds safe"},
-        **{"coco_pope_random.json:71": "no JSON", "coco_pope_random.json:72": "holds a list"},
-        **{"random-73 (coco_pope_random.json:73)": "label ''", "random-74 (coco_pope_random.json:74)": "image name"},
-        **{"random-75 (again)": "already", "coco_pope_popular.json": "no JSON"},
-    }
-
-
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_from_a_spoilt_folder_to_table_and_page(folder: Path, tmp_path: Path) -> None:
-    flaws = spoilt(folder)
-    out = tmp_path / "out"
-    methods = ("NoSteering", "MeanSteeringBA", "L2S", "P2S")
-    records = compare(
-        Arguments(task="pope", data=folder, out=out, methods=methods, strength=(0.5,), screen=2, seeds=1, shown=1)
-    )
-    skipped = {item["id"]: item["reason"] for item in map(json.loads, (out / "skipped.jsonl").read_text().splitlines())}
-    for id_, reason in flaws.items():
-        assert reason in skipped[id_], id_
-    assert not any(id_.startswith("random-13") and id_ != "random-13" for id_ in skipped)  # CMYK is converted
-    table = json.loads((out / "table.json").read_text())
-    rows = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
-    stood_on = len({row["id"] for row in rows if row["split"] == "test"})
-    assert {record["n"] for record in table if record["subset"] == "all"} == {stood_on}
-    assert {record["skipped"] for record in table} == {len(skipped)}
-    assert {"accuracy", "f1", "accuracy_official", "f1_published", "yes_ratio", "unparsable"} <= {
-        record["metric"] for record in records
-    }
-    assert {record["method"] for record in table} == set(methods)
-    assert (out / "report.html").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize(("make", "message"), [(False, "does not exist"), (True, "No POPE question can be used")])
