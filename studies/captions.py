@@ -21,7 +21,7 @@ from rich.progress import track
 from methods import L2S, ContrastBank, MeanSteering, capture_contrasts
 from methods.steerer import Fitted
 from studies.metrics import Record, Row, table
-from studies.parts.bench import Bench, Common, open_results, prepare
+from studies.parts.bench import Bench, Common, opened, prepare
 from studies.parts.choosing import Grid, ranked, thinned, winners
 from studies.parts.results import key, write_json
 from studies.parts.stepwise import GOING_ON, OBJECT, caption_by_steps, decision_pairs
@@ -31,7 +31,7 @@ from studies.tasks import Example, Split
 from studies.tasks.shapes_captions import scenes
 
 KINDS = {"object": (OBJECT,), "going on": (GOING_ON,), "both": (OBJECT, GOING_ON)}
-FITTED = (MeanSteering, L2S)
+FITTED: tuple[type[Fitted], ...] = (MeanSteering, L2S)
 UNSTEERED: Row = {"method": "NoSteering", "strength": None, "reads": None, "writes": None}
 
 
@@ -74,14 +74,14 @@ def study(arguments: Arguments) -> list[Record]:
     layers = arguments.layers or (middle - 1, middle, middle + 1)
     grid = Grid(tuple(layers), tuple(layers), arguments.strength)
     more = {name: getattr(arguments, name) for name in ("screen", "trained")}
-    with open_results(arguments, "captions", vlm, recipe, grid, [arguments.seed], **more) as results:
-        bench = Bench(vlm, task, recipe, grid, arguments, results)
-        ways = [Way(*chosen) for chosen in product(FITTED, KINDS, layers, arguments.strength)]
+    with opened(arguments, "captions", vlm, task, recipe, grid, [arguments.seed], **more) as bench:
+        grids = (KINDS, layers, arguments.strength)
+        ways = [Way(method, *chosen) for method in FITTED for chosen in product(*grids)]
         steerers = Steerers(bench, layers, arguments.trained)
         part = thinned(bench.examples("val"), arguments.screen)
         answer(bench, "val", part, [None, *ways], steerers)
         best = winners(ranked(bench.rows("val"), task))
-        write_json(results.folder / "choices.json", [asdict(choice) for choice in best.values()])
+        write_json(bench.results.folder / "choices.json", [asdict(choice) for choice in best.values()])
         chosen = [way for way in ways if best[way.name].strength == way.strength and best[way.name].writes == way.layer]
         answer(bench, "test", bench.examples("test"), [None, *chosen], steerers)
         return report(bench)
