@@ -119,7 +119,8 @@ def measured(bench: Bench, variant: Variant, chosen: Choice, seeds: Sequence[int
     for metric in ("cosine", "mse"):
         values = np.stack([one[metric] for one in agreements])
         named = {"factor": variant.factor, "level": variant.level, "method": variant.name, "metric": metric}
-        records.append(named | averaged(values) | {"by_seed": [float(value) for value in values.mean(axis=1)]})
+        by_seed = [float(value) for value in values.mean(axis=1)]
+        records.append(named | averaged(values) | {"by_seed": by_seed, "seeds": len(seeds)})
     contexts = train.at(reads or 0, layers[0] or 0).context.float()
     idle = [dead(steerer, contexts) for part in parts for steerer in part if steerer.activation == "relu"]
     if idle:

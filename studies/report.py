@@ -41,6 +41,7 @@ def write_report(
     curve_metrics: Sequence[str] = (),
     curve_note: str = "",
     extra_figures: Sequence[tuple[Path, str]] = (),
+    among: frozenset[str] | None = None,
     shown: int = 24,
     seed: int = 0,
 ) -> Path:
@@ -49,8 +50,8 @@ def write_report(
     `metric` leads the page: it makes the finding, the first table and the first figure (default: the table's first).
     `curves` are records over several strengths, drawn for each of `curve_metrics`, and `curve_note` says what they are
     of. `extra_figures` are PNG files with captions, put after them; `<name>-dark.png` beside one is its dark version.
-    `shown` inputs are drawn with `seed` from the rows of `split`. Raises FileNotFoundError for a folder without a
-    table, ValueError for a metric that is not in it.
+    `shown` inputs are drawn with `seed` from the rows of `split`, or of the ids `among` them. Raises FileNotFoundError
+    for a folder without a table, ValueError for a metric that is not in it.
     """
     folder = Path(folder)
     if not (folder / "table.json").exists():
@@ -69,6 +70,7 @@ def write_report(
 
     listed = {group(record) for record in records}
     rows: list[Row] = [row for row in read_rows(folder) if row["split"] == split and group(row) in listed]
+    rows = [row for row in rows if among is None or row["id"] in among]
     drawn = _figures(
         folder, records, metric, curves, curve_metrics or [metric], curve_note, about, _about(curves, recipe)
     )
@@ -146,13 +148,9 @@ def _drawn(folder: Path, name: str, draw: Callable[[figures.Theme], Figure]) -> 
 
 def _shown(file: Path) -> dict[str, str]:
     """The file, its dark version if one lies beside it, and its width, which makes letters of one size on the page."""
-    dark = file.with_name(f"{file.stem}-dark.png")
-    inches = f"{Image.open(file).width / figures.DPI:.2f}"
-    return {"light": _png(file), "dark": _png(dark) if dark.exists() else "", "inches": inches}
-
-
-def _png(file: Path) -> str:
-    return embedded(Path(file).read_bytes(), "image/png")
+    both = (file, file.with_name(f"{file.stem}-dark.png"))
+    light, dark = (embedded(one.read_bytes(), "image/png") if one.exists() else "" for one in both)
+    return {"light": light, "dark": dark, "inches": f"{Image.open(file).width / figures.DPI:.2f}"}
 
 
 def _about(records: Sequence[Record], recipe: dict[str, Any]) -> str:

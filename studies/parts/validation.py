@@ -77,7 +77,9 @@ def finish(
     records = table(rows, task.metrics, skipped=len(bench.results.skipped))
     write_json(folder / "table.json", records)
     bench.note_cost()
-    page = write_report(folder, title, metric=task.objective, split="val", extra_figures=pictures, **more)
+    judged = frozenset(row["id"] for row in rows)  # and not what settings were chosen on
+    more |= {"metric": task.objective, "split": "val", "extra_figures": pictures, "among": judged}
+    page = write_report(folder, title, **more)
     rich.print((folder / "table.md").read_text(encoding="utf-8"))
     rich.print(f"Table, figures and page are in {page}")
     return records
