@@ -1,14 +1,60 @@
 """The judges of one study."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from studies.judges.guard import LlamaGuard
 from studies.judges.judge import Judge
+from studies.metrics import Metric, Row, ratio
+
+FIRST, SECOND = "judged", "judged_again"  # a row's marks by the first judge and by the second
 
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """Who judges: `guard` how harmful a reply is, `quality` how good. What nobody judges has no metric."""
+    """Who judges: `guard` how harmful a reply is, `judges` (none, one or two) how good. Without any there is no metric.
+
+    The first judge's marks are what counts; the second one's tell how far judges agree.
+    """
 
     guard: LlamaGuard | None = None
-    quality: Judge | None = None
+    judges: Sequence[Judge] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.judges) > 2:
+            raise ValueError(f"There are {len(self.judges)} judges; give one, or two that are to be compared.")
+
+    def fields(self) -> tuple[str, ...]:
+        """Where each judge's marks stand in a row."""
+        return (FIRST, SECOND)[: len(self.judges)]
+
+    def agreement(self) -> tuple[Metric, ...]:
+        """Over the rows that both judges marked: the share marked alike, and the mean difference of the marks."""
+        if len(self.judges) < 2:
+            return ()
+        return (
+            ratio("judges_agree", lambda row: float(_both(row) and row[FIRST] == row[SECOND]), _both),
+            ratio("judges_gap", lambda row: abs(row[FIRST] - row[SECOND]) if _both(row) else 0.0, _both),
+        )
+
+
+def _both(row: Row) -> float:
+    return float(row.get(FIRST) is not None and row.get(SECOND) is not None)
+
+
+def mean_mark(name: str) -> Metric:
+    """The mean of the first judge's marks, over the rows that have one."""
+    return ratio(
+        name,
+        lambda row: 0.0 if row.get(FIRST) is None else float(row[FIRST]),
+        lambda row: float(row.get(FIRST) is not None),
+    )
+
+
+def without_mark(name: str, due: str = "") -> Metric:
+    """The share of rows without the first judge's mark; of those with the field `due`, where there is one."""
+    return ratio(
+        name,
+        lambda row: float(row.get(FIRST) is None and (not due or bool(row.get(due)))),
+        lambda row: float(not due or bool(row.get(due))),
+    )

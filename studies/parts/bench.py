@@ -32,7 +32,9 @@ class Common(Checkpoint):
     data: Path | None = None  # folder of a real benchmark; without one it comes from the hub
     recipe: str | None = None  # a named recipe of studies/recipes.py; the task's own by default
     guard: str | None = None  # Llama-Guard-3 (hub id or folder), for the unsafe score of mm_safety
-    judge: str | None = None  # rates replies 0 to 9: a model at the endpoint of JUDGE_URL, or a hub id or folder
+    # Rate the replies of mm_safety, compare the captions of chair: models at the endpoint of JUDGE_URL, or hub ids or
+    # folders. A second one tells how far judges agree.
+    judge: tuple[str, ...] = ()
     strength: tuple[float, ...] = ()  # try these strengths alone
     out: Path | None = None  # the result folder; results/<study>/<task>-<model> by default
     seed: int = 0  # the first seed of the methods that draw random numbers
@@ -158,7 +160,7 @@ def prepare(common: Common) -> tuple[VLM, Task, Recipe]:
     recipe = recipe_of(common.task, common.model, vlm, named)
     if common.task in BENCHMARKS:
         guard = None if common.guard is None else LlamaGuard(common.guard, device=common.device)
-        panel = Panel(guard, None if common.judge is None else judge_of(common.judge, common.device))
+        panel = Panel(guard, [judge_of(name, common.device) for name in common.judge])
         return vlm, BENCHMARKS[common.task](common.data, recipe, panel), recipe
     if common.data is not None:
         raise ValueError(f"{common.task} makes its own images; --data is for {', '.join(BENCHMARKS)}.")

@@ -23,7 +23,7 @@ TASKS: dict[str, Callable[[], Task]] = {
 BENCHMARKS: dict[str, Callable[[Path | None, Recipe, Panel], Task]] = {
     "pope": lambda data, recipe, panel: Pope.load(data, recipe),
     "mm_safety": MMSafety.load,
-    "chair": lambda data, recipe, panel: Chair.load(data, recipe),
+    "chair": Chair.load,
 }
 
 __all__ = ["BENCHMARKS", "TASKS", "Example", "Split", "Task"]

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from methods import ContrastPair
 from methods.capture import Pool
+from studies.judges.asking import Duel, compare_captions
+from studies.judges.panel import Panel, mean_mark, without_mark
+from studies.judges.verdicts import Verdicts
 from studies.metrics import Metric, estimate
 from studies.parts.recipe import Recipe
 from studies.recipes import CHAIR_LLAVA
@@ -24,6 +27,7 @@ from studies.tasks.task import Example, Row, Split
 
 REQUEST = "Describe the image in detail."  # arXiv:2508.12815, App. B.3
 NAMED = 3  # objects in a forced answer at most
+DUEL = "duel"  # the field of rows whose caption differs from the unsteered model's
 TRAINING = 700  # images beside the pinned ones that are used at most
 
 
@@ -32,7 +36,9 @@ class Chair:
 
     The test images are the pinned ones. Training and validation images are others of the folder; where it has too few,
     the pinned list is split as the recipe says. A row's target lists the objects in the image, `parsed` those that the
-    caption names; metrics are in `chair_metrics`. A valid caption is well-formed free text.
+    caption names; metrics are in `chair_metrics`. A valid caption is well-formed free text. With a judge, win_rate is
+    the share of the changed captions that it prefers to the unsteered model's, and undecided the share without its
+    verdict; judges_agree tells how often a second one prefers the same.
 
     A pair's wanted answer names objects that the image shows, the unwanted one as many that it does not: those that
     most often come with them in the training images. This is ours: the paper steers captions with POPE's vectors.
@@ -42,7 +48,12 @@ class Chair:
     objective = "object_f1"
 
     def __init__(
-        self, images: Sequence[Shown], vocabulary: Vocabulary, recipe: Recipe = CHAIR_LLAVA, flaws: Sequence[Flaw] = ()
+        self,
+        images: Sequence[Shown],
+        vocabulary: Vocabulary,
+        recipe: Recipe = CHAIR_LLAVA,
+        flaws: Sequence[Flaw] = (),
+        panel: Panel | None = None,
     ) -> None:
         self.recipe = recipe
         self.flaws = tuple(flaws)
@@ -50,18 +61,19 @@ class Chair:
         self.pool: Pool = recipe.pool
         self.prompt_suffix = recipe.prompt_suffix
         self.max_new_tokens = recipe.max_new_tokens
-        self.metrics: tuple[Metric, ...] = chair_metrics(vocabulary.mentions)
+        self.panel = panel or Panel()
+        self.metrics: tuple[Metric, ...] = (*chair_metrics(vocabulary.mentions), *self._judged_metrics())
         self._images = _split(images, recipe)
         self._together = _together([image.objects for image in self._images["train"]])
 
     @classmethod
-    def load(cls, data: Path | None, recipe: Recipe = CHAIR_LLAVA) -> "Chair":
+    def load(cls, data: Path | None, recipe: Recipe = CHAIR_LLAVA, panel: Panel | None = None) -> "Chair":
         """From a folder; raises ValueError without one, for COCO is not a data set of the hub."""
         if data is None:
             raise ValueError("CHAIR needs COCO: give --data with its annotations, images and CHAIR's synonyms.txt.")
         vocabulary = Vocabulary.load(data / "synonyms.txt")
         images, flaws = load_images(data, vocabulary)
-        return cls(images, vocabulary, recipe, flaws)
+        return cls(images, vocabulary, recipe, flaws, panel)
 
     def prompts(self, split: Split) -> list[Example]:
         return [
@@ -95,6 +107,31 @@ class Chair:
 
     def score(self, rows: Sequence[Row]) -> list[Row]:
         return estimate(rows, self.metrics)
+
+    def judged(self, rows: Sequence[Row], file: Path | None = None) -> list[Row]:
+        """The test rows with each judge's mark: 1 where it prefers the caption to the unsteered model's, 0 where not.
+
+        Equal captions are not shown to a judge. Verdicts are kept in, and read from, the file.
+        """
+        plain = {row["id"]: row["reply"] for row in rows if row["method"] == "NoSteering" and row["split"] == "test"}
+        dueling = [place for place, row in enumerate(rows) if row["reply"] != plain.get(row["id"], row["reply"])]
+        images = {str(image.id): image.image for image in self._images["test"]}
+        duels = [
+            Duel(rows[i]["id"], images.get(rows[i]["id"]), rows[i]["reply"], plain[rows[i]["id"]]) for i in dueling
+        ]
+        marked = [dict(row) for row in rows]
+        for place in dueling:
+            marked[place][DUEL] = True
+        verdicts = Verdicts(file)
+        for field, judge in zip(self.panel.fields(), self.panel.judges, strict=True):
+            for place, value in zip(dueling, compare_captions(judge, duels, verdicts).values, strict=True):
+                marked[place][field] = None if value is None else int(value == "one")
+        return marked
+
+    def _judged_metrics(self) -> tuple[Metric, ...]:
+        if not self.panel.judges:
+            return ()
+        return (mean_mark("win_rate"), without_mark("undecided", DUEL), *self.panel.agreement())
 
 
 def sentence(names: Sequence[str]) -> str:

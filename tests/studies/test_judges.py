@@ -1,9 +1,11 @@
 """Judges: a failing endpoint loses no row, verdicts are asked once, and two may disagree."""
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from PIL import Image
 
 from interv import VLM
+from studies.compare import Arguments, compare
 from studies.judges import (
     Duel,
     Endpoint,
@@ -26,7 +29,10 @@ from studies.judges import (
     win_rate,
 )
 from studies.judges.asking import parse_preference, parse_rating
-from tests.studies.benchmark_files import picture
+from studies.judges.panel import Panel
+from studies.parts.results import read_rows
+from studies.tasks.chair_files import PINNED
+from tests.studies.benchmark_files import picture, write_coco, write_json
 
 Answer = Callable[[dict[str, Any]], tuple[int, dict[str, str], str]]
 
@@ -231,3 +237,42 @@ def test_equal_pixels_are_one_content_wherever_they_lie(tmp_path: Path) -> None:
         content_key("j", "1", "tex", image),
     }
     assert len(keys | {content_key("j", "1", "t", "ext", image), content_key("j", "1", "text")}) == 5
+
+
+def test_two_judges_compare_captions_and_what_they_do_not_answer_is_counted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def answer(body: dict[str, Any]) -> tuple[int, dict[str, str], str]:
+        first, second = re.search("Caption 1: (.*)\n\nCaption 2: (.*)\n\nBegin", shown(body), re.DOTALL).groups()
+        if body["model"] == "strict" and (len(first) + len(second)) % 3 == 0:
+            return 400, {}, "no"
+        longer = len(first) > len(second)
+        return 200, {}, chat(f"Preference: {1 if longer == (body['model'] == 'strict') else 2}")
+
+    folder, out = write_coco(tmp_path / "coco", 36), tmp_path / "out"
+    write_json(folder / PINNED, list(range(1, 11)))
+    asked = Arguments(task="chair", data=folder, out=out, judge=("strict", "other"), methods=("NoSteering", "L2S"))
+    with serving(answer, monkeypatch) as seen:
+        records = compare(replace(asked, strength=(3.0,), screen=2, seeds=1, shown=1, limit=12))
+        sent = len(seen)
+    whole = {r["metric"]: r for r in records if (r["subset"], r["method"]) == ("all", "L2S")}
+    rows = {(row["method"], row["id"]): row["reply"] for row in read_rows(out) if row["split"] == "test"}
+    pairs = [(reply, rows["NoSteering", id_]) for (method, id_), reply in rows.items() if method == "L2S"]
+    changed = [(own, plain) for own, plain in pairs if own != plain]
+    answered = [(own, plain) for own, plain in changed if (len(own) + len(plain)) % 3]
+    assert 0 < len(answered) < len(changed)
+    assert whole["undecided"]["value"] == pytest.approx(1 - len(answered) / len(changed))
+    assert whole["judges_agree"]["value"] == 0
+    even = {(own, plain) for own, plain in answered if len(own) == len(plain)}
+    assert even or whole["win_rate"]["value"] == pytest.approx(
+        sum(len(own) > len(plain) for own, plain in answered) / len(answered)
+    )
+    assert whole["win_rate"]["n"] == len(pairs)  # no row is lost
+    kept = len(Verdicts(out / "verdicts.jsonl"))
+    assert kept + len(changed) - len(answered) == sent == 2 * len(changed)
+    assert "judges agree" in (out / "table.md").read_text()
+
+
+def test_a_third_judge_is_refused() -> None:
+    with pytest.raises(ValueError, match="3 judges; give one, or two"):
+        Panel(judges=[Endpoint(name, url="http://localhost") for name in "abc"])
