@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MultipleLocator, PercentFormatter
 
 from studies.metrics import ALL, Record, estimate
 from studies.plots.figures import COLORS, LIGHT, Theme, captioned, listed, plain, words
@@ -123,11 +123,13 @@ def regret_figure(lines: Sequence[Record], *, caption: str = "", theme: Theme = 
             axis.plot(cost, value, "o", color=color, ms=3.5)
     axis.axhline(GOAL["effect"], color=theme.muted, lw=0.9, ls=(0, (2, 2)), zorder=0)
     axis.axvline(GOAL["cost"], color=theme.muted, lw=0.9, ls=(0, (2, 2)), zorder=0)
+    axis.xaxis.set_major_locator(MultipleLocator(0.05))
     axis.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axis.set_xlabel("share of the grid's cost", fontsize=9, color=theme.ink)
     axis.set_ylabel("effect, relative to the grid's choice", fontsize=9, color=theme.ink)
-    axis.legend(loc="lower right", fontsize=8, frameon=False, labelcolor=theme.ink, handlelength=3.2)
+    legend = axis.legend(loc="lower right", fontsize=8, framealpha=1, facecolor=theme.paper, labelcolor=theme.ink)
+    legend.get_frame().set_linewidth(0)
     return captioned(figure, f"{caption}; bands: 95% of {lines[0]['halves']} halves", theme)
 
 
