@@ -27,6 +27,7 @@ from studies.parts.together import fit_together
 from studies.parts.validation import about, apart, choose_on, finish, rows_of
 from studies.parts.variants import DEFAULT, Ablated, Variant, drawn, folded, standard, together, variants
 from studies.plots.bars import ablation_bars
+from studies.plots.figures import signed, words
 from studies.plots.heatmaps import both
 
 
@@ -86,7 +87,8 @@ def ablations(arguments: Arguments) -> list[Record]:
             "seed. The band is the default's interval. A loss of the cosine alone leaves the vectors' length open, and "
             f"so what a strength means. {note}."
         )
-        return finish(bench, rows, f"Which of L2S's choices matter? {task.name} on {vlm.name}", [(file, text)])
+        title = f"Which of L2S's choices matter? {task.name} on {vlm.name}"
+        return finish(bench, rows, title, [(file, text)], said=changed(compared, task.objective))
 
 
 def measured(bench: Bench, variant: Variant, chosen: Choice, seeds: Sequence[int], judged: Sequence) -> list[Record]:
@@ -180,6 +182,24 @@ def against_default(
             record = estimate_over_seeds(own, by_method[DEFAULT], metric)
             decoded.append(named | {"metric": metric.name} | record | {"by_seed": [one["value"] for one in each]})
     return [*records, *decoded]
+
+
+def changed(compared: Sequence[Record], objective: str) -> list[str]:
+    """Which changes lower or raise the objective beyond the paired interval; the best of many would win by chance."""
+    made = [r for r in compared if r["metric"] == objective and r["factor"] not in ("", "reference")]
+    parts = []
+    for verb, some in (
+        ("lower", [record for record in made if record["difference_high"] < 0]),
+        ("raise", [record for record in made if record["difference_low"] > 0]),
+    ):
+        some.sort(key=lambda record: -abs(record["difference"]))
+        named = ", ".join(f"{words(r['factor'])} {words(r['level'])} {signed(r['difference'])}" for r in some)
+        parts.append(f"{len(some) or 'none'} {verb if len(some) > 1 else verb + 's'} it" + (f" ({named})" * bool(some)))
+    first = f"Of {len(made)} single changes to L2S, judged by their paired 95% interval for {objective}, "
+    return [
+        f"{first}{' and '.join(parts)}.",
+        f"Of {len(made)} such intervals about {len(made) / 20:.1f} miss by chance.",
+    ]
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from studies.metrics import Record, Row, group
-from studies.parts.cost import said
+from studies.parts import cost as costs
 from studies.parts.finding import finding
 from studies.parts.replies import effects, embedded, entries, sample
 from studies.parts.results import read_rows, read_skipped, write_text
@@ -42,6 +42,7 @@ def write_report(
     curve_note: str = "",
     extra_figures: Sequence[tuple[Path, str]] = (),
     among: frozenset[str] | None = None,
+    said: Sequence[str] = (),
     shown: int = 24,
     seed: int = 0,
 ) -> Path:
@@ -50,8 +51,8 @@ def write_report(
     `metric` leads the page: it makes the finding, the first table and the first figure (default: the table's first).
     `curves` are records over several strengths, drawn for each of `curve_metrics`, and `curve_note` says what they are
     of. `extra_figures` are PNG files with captions, put after them; `<name>-dark.png` beside one is its dark version.
-    `shown` inputs are drawn with `seed` from the rows of `split`, or of the ids `among` them. Raises FileNotFoundError
-    for a folder without a table, ValueError for a metric that is not in it.
+    `shown` inputs are drawn with `seed` from the rows of `split`, or of the ids `among` them. `said` are sentences in
+    the finding's place. Raises FileNotFoundError for a folder without a table, ValueError for a metric not in it.
     """
     folder = Path(folder)
     if not (folder / "table.json").exists():
@@ -63,10 +64,12 @@ def write_report(
         raise ValueError(f"The table has no metric {metric!r}: it has {', '.join(names)}.")
     names.sort(key=lambda name: name != metric)
     tables = [_matrix(records, name) for name in names]
-    sentences = finding(records, metric, lower_is_better=lower_is_better)
+    sentences = list(said) or finding(records, metric, lower_is_better=lower_is_better)
     skipped = read_skipped(folder)
     about = _about(records, recipe)
-    write_text(folder / "table.md", _markdown(title, sentences, tables, about, len(skipped), cost := said(folder)))
+    write_text(
+        folder / "table.md", _markdown(title, sentences, tables, about, len(skipped), cost := costs.said(folder))
+    )
 
     listed = {group(record) for record in records}
     rows: list[Row] = [row for row in read_rows(folder) if row["split"] == split and group(row) in listed]

@@ -7,6 +7,9 @@ import numpy as np
 from studies.metrics import ALL, Record
 from studies.plots.figures import CONTROLS, ORACLES, label, listed, number, signed, words
 
+# Metrics whose name is no noun.
+SHARES = {"appropriate": "share of appropriate replies", "valid": "share of well-formed replies"}
+
 
 def finding(
     records: Sequence[Record], metric: str, *, lower_is_better: bool = False, baseline: str = "NoSteering"
@@ -26,7 +29,7 @@ def finding(
     if not steered:
         return [f"The table has no value of {words(metric)} for a steering method."]
     best = max(listed(steered), key=lambda record: sign * number(record["value"]))
-    sentences = [_main(best, steered, words(metric), baseline, sign)]
+    sentences = [_main(best, steered, SHARES.get(metric, words(metric)), baseline, sign)]
     sentences += _controls(best, [record for record in cells if record["method"] in CONTROLS], sign)
     for record in listed([record for record in cells if record["method"] in ORACLES])[:1]:
         sentences.append(

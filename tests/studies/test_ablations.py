@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from methods import L2S, Contrasts, Query
-from studies.ablations import Arguments, ablations
+from studies.ablations import Arguments, ablations, changed
 from studies.metrics import ALL, YES_NO
 from studies.parts.fidelity import dead
 from studies.parts.over_seeds import estimate_over_seeds
@@ -89,6 +89,7 @@ def test_every_variant_has_its_rows_and_a_killed_study_goes_on(tmp_path, monkeyp
     assert {record["metric"] for record in cheap} == {"cosine", "mse", "accuracy", "valid"}
     default = next(record for record in cheap if (record["method"], record["metric"]) == ("L2S", "accuracy"))
     assert default["difference"] == 0
+    assert "single changes to L2S" in (tmp_path / "report.html").read_text()
     drawn_once = (tmp_path / "figures" / "ablations.png").read_bytes()
     monkeypatch.setattr(Figure, "savefig", lambda self, file, **how: Path(file).write_bytes(drawn_once))
     rows = (tmp_path / "rows.jsonl").read_bytes()
@@ -125,3 +126,17 @@ def test_intervals_over_seeds_hold_what_seeds_add_and_a_variant_minus_itself_is_
     one = [row for row in rows if row["seed"] == 0]
     assert estimate_over_seeds(one, rows, accuracy)["difference"] == 0.5
     assert estimate_over_seeds(one, one, accuracy)["low"] == 1
+
+
+def test_the_finding_counts_the_changes_that_their_interval_tells_from_nothing():
+    base = {"metric": "accuracy", "difference_low": -0.1, "difference_high": 0.1, "difference": 0.0}
+    records = [
+        base | {"factor": "", "level": ""},
+        base | {"factor": "hidden", "level": "4"},
+        base | {"factor": "reads", "level": "0", "difference": -0.2, "difference_high": -0.1},
+        base | {"factor": "reference", "level": "NoSteering", "difference": -0.3, "difference_high": -0.2},
+    ]
+    (main, chance) = changed(records, "accuracy")
+    assert main.startswith("Of 2 single changes")
+    assert main.endswith("1 lowers it (reads 0 \u22120.200) and none raises it.")
+    assert "0.1 miss by chance" in chance
