@@ -12,7 +12,7 @@ demo: .venv/installed
 	wait $$! || status=$$?; cat results/shapes_safety.log; exit $$status
 
 speed: .venv/installed
-	$(BIN)/python studies/speed.py --model random-40m
+	$(BIN)/python studies/speed.py --model random-40m --write docs/performance.md
 
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal

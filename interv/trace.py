@@ -7,7 +7,7 @@ import nnsight
 import torch
 from nnsight import NNsight
 from nnsight.intervention.envoy import Envoy
-from nnsight.intervention.interleaver import OutOfOrderError
+from nnsight.intervention.interleaver import EarlyStopException, OutOfOrderError
 from torch import Tensor, nn
 
 from interv.plan import Location, Visit
@@ -48,6 +48,7 @@ class Tracer:
             with torch.no_grad():
                 return self.model.generate(**inputs) if generate else self.model(**inputs)  # type: ignore[operator]
         workers = [(self._place(path), side, visit) for (path, side), visit in visits.items()]
+        stop = EarlyStopException()
         with torch.no_grad(), self._root.trace(fn="generate" if generate else "__call__") as tracer:
             store = nnsight.save({})
             for place, side, visit in workers:
@@ -58,7 +59,10 @@ class Tracer:
                     store["result"] = tracer.result
                 else:
                     getattr(self._place(until[0]), until[1])  # parks here until the model arrives
-                    tracer.stop()
+                    raise stop
+        # The stop holds every frame that it went through, with all activations there, and some of these hold it.
+        stop.__traceback__ = stop.__context__ = None
+        stop.__dict__.clear()
         return store.get("result")
 
     def _place(self, path: str) -> Envoy:

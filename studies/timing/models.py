@@ -1,5 +1,6 @@
 """Random LLaVAs of real sizes, for timing alone: speed does not depend on what the weights say."""
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
+    PreTrainedModel,
 )
 
 from interv import VLM, Prompt
@@ -37,7 +39,34 @@ SIZES = {
 }
 
 
-def random_llava(name: str, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> VLM:
+@dataclass(frozen=True)
+class Contestants:
+    """One model's weights behind three module trees, so that what one contestant installs costs no other."""
+
+    vlm: VLM
+    plain: PreTrainedModel
+    traced: PreTrainedModel
+
+    @property
+    def blocks(self) -> str:
+        return self.vlm.layout.blocks
+
+
+def contestants(name: str, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Contestants:
+    model, processor = random_llava(name, device=device, dtype=dtype)
+    plain, traced = twin(model), twin(model)
+    return Contestants(VLM(model, processor, name), plain, traced)
+
+
+def twin(model: PreTrainedModel) -> PreTrainedModel:
+    """A copy of the modules that shares every parameter and buffer."""
+    shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
+    return copy.deepcopy(model, shared)
+
+
+def random_llava(
+    name: str, *, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> tuple[PreTrainedModel, LlavaProcessor]:
     """A LLaVA of this size that never ends a reply by itself, so that every run decodes as many tokens."""
     size = SIZES[name]
     tokenizer = make_tokenizer({"image_token": "<image>"})
@@ -69,7 +98,7 @@ def random_llava(name: str, *, device: str = "cpu", dtype: torch.dtype = torch.f
             torch.set_default_dtype(before)
     model.generation_config.eos_token_id = None
     model.generation_config.pad_token_id = tokenizer.pad_token_id
-    return VLM(model, processor, name)
+    return model.eval(), processor
 
 
 def pairs(count: int) -> list[ContrastPair]:

@@ -1,17 +1,22 @@
 """The published procedure, written plainly with forward hooks: one item, one layer and one setting at a time.
 
 Source: the published code of arXiv:2508.12815 runs context, positive and negative as passes of their own, reads one
-layer a run, and at inference runs the prompt once for the context and again to reply.
+layer a run, and at inference runs the prompt once for the context and again to reply. Its training on MM-SafetyBench
+starts from a learned dictionary and draws batches from a data loader.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
+from torch.utils.data import DataLoader, TensorDataset
 
-from interv import VLM, Prompt
-from methods import L2S, ContrastPair
+from interv import Prompt
+from methods import L2S, ContrastPair, Contrasts
+from studies.timing.models import Contestants
 
 
 @contextmanager
@@ -23,43 +28,84 @@ def hooked(module: nn.Module, hook: Callable) -> Iterator[None]:
         handle.remove()
 
 
-def block(vlm: VLM, layer: int) -> nn.Module:
-    return vlm.model.get_submodule(f"{vlm.layout.blocks}.{layer}")
+def block(on: Contestants, layer: int) -> nn.Module:
+    return on.plain.get_submodule(f"{on.blocks}.{layer}")
 
 
-def read_last(vlm: VLM, prompt: Prompt, layer: int) -> Tensor:
+def read_last(on: Contestants, prompt: Prompt, layer: int) -> Tensor:
     """The hidden state leaving a block at the last token, [1, width], in a pass of its own."""
     kept: list[Tensor] = []
-    with torch.no_grad(), hooked(block(vlm, layer), lambda module, args, output: kept.append(output[:, -1].clone())):
-        vlm.model(**vlm.encode([prompt]).model_inputs())
+    with torch.no_grad(), hooked(block(on, layer), lambda module, args, output: kept.append(output[:, -1].clone())):
+        on.plain(**on.vlm.encode([prompt]).model_inputs())
     return kept[0]
 
 
-def capture(vlm: VLM, pairs: Sequence[ContrastPair], layers: Sequence[int]) -> dict[int, tuple[Tensor, ...]]:
+def capture(on: Contestants, pairs: Sequence[ContrastPair], layers: Sequence[int]) -> dict[int, tuple[Tensor, ...]]:
     """Context, positive and negative of every pair, [pairs, width] each, layer by layer."""
     found = {}
     for layer in layers:
-        rows = [[read_last(vlm, p, layer) for p in (pair.prompt, pair.positive, pair.negative)] for pair in pairs]
+        rows = [[read_last(on, p, layer) for p in (pair.prompt, pair.positive, pair.negative)] for pair in pairs]
         found[layer] = tuple(torch.cat(column) for column in zip(*rows, strict=True))
     return found
 
 
-def steered(vlm: VLM, prompt: Prompt, steerer: L2S, strength: float, tokens: int) -> list[int]:
+def steered(on: Contestants, prompt: Prompt, steerer: L2S, strength: float, tokens: int) -> list[int]:
     """The reply's tokens: the prompt runs once for the context and once more to reply, from its last token on."""
-    vector = strength * steerer.predict(read_last(vlm, prompt, steerer.reads))
+    vector = strength * steerer.predict(read_last(on, prompt, steerer.reads))
 
     def add(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
         changed = output.clone()
         changed[:, -1] += vector.to(output)
         return changed
 
-    with hooked(block(vlm, steerer.writes), add):
-        return unsteered(vlm, prompt, tokens)
+    with hooked(block(on, steerer.writes), add):
+        return unsteered(on, prompt, tokens)
 
 
-def unsteered(vlm: VLM, prompt: Prompt, tokens: int) -> list[int]:
+def unsteered(on: Contestants, prompt: Prompt, tokens: int) -> list[int]:
     """Plain `generate` of the Hugging Face model."""
-    inputs = vlm.encode([prompt]).model_inputs()
+    return reply(on.plain, on, prompt, tokens)
+
+
+def reply(model: nn.Module, on: Contestants, prompt: Prompt, tokens: int) -> list[int]:
+    inputs = on.vlm.encode([prompt]).model_inputs()
     inputs.pop("position_ids")
-    output = vlm.model.generate(**inputs, max_new_tokens=tokens, do_sample=False)
+    output = model.generate(**inputs, max_new_tokens=tokens, do_sample=False)  # type: ignore[operator]
     return output[0, inputs["input_ids"].shape[1] :].tolist()
+
+
+def train(contrasts: Contrasts, *, hidden: int, epochs: int, iterations: int, seed: int = 0) -> nn.Module:
+    """The network of the safety setting; its dictionary stops after `iterations`, of 5,000 in the published code."""
+    from sklearn.decomposition import DictionaryLearning
+
+    learner = DictionaryLearning(
+        hidden,
+        positive_code=True,
+        fit_algorithm="cd",
+        transform_algorithm="lasso_cd",
+        max_iter=iterations,
+        random_state=seed,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        atoms = torch.from_numpy(learner.fit(contrasts.vectors.numpy()).components_).float()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder, decoder = nn.Linear(contrasts.width, hidden), nn.Linear(hidden, contrasts.width, bias=False)
+        decoder.weight.data = atoms.T.contiguous()
+        network = nn.Sequential(encoder, nn.Tanh(), decoder)
+        optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+        loader = DataLoader(TensorDataset(contrasts.context, contrasts.vectors), batch_size=64, shuffle=True)
+        for _ in range(epochs):
+            for context, target in loader:
+                optimizer.zero_grad()
+                loss(network(context), target).backward()
+                optimizer.step()
+    return network
+
+
+def loss(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean square + mean absolute error - 0.1 * cosine, the mean over the rows."""
+    error = prediction - target
+    cosine = cosine_similarity(prediction, target, dim=1)
+    return (error.square().mean(dim=1) + error.abs().mean(dim=1) - 0.1 * cosine).mean()

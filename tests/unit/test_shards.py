@@ -20,7 +20,7 @@ COUNT, BATCH = 11, 2
 
 
 @pytest.fixture(scope="module")
-def vlm() -> VLM:
+def small() -> VLM:
     return build("random-llava")
 
 
@@ -35,9 +35,9 @@ def made(count: int = COUNT, first: str = "is it red ?") -> list[ContrastPair]:
 
 
 @pytest.fixture
-def small_shards(monkeypatch: pytest.MonkeyPatch, vlm: VLM) -> None:
+def small_shards(monkeypatch: pytest.MonkeyPatch, small: VLM) -> None:
     """Four pairs a shard."""
-    monkeypatch.setattr(methods.shards, "SHARD_BYTES", 4 * 3 * 4 * vlm.n_layers * vlm.d_model)
+    monkeypatch.setattr(methods.shards, "SHARD_BYTES", 4 * 3 * 4 * small.n_layers * small.d_model)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -51,9 +51,9 @@ def same_bank(one: ContrastBank, other: ContrastBank) -> None:
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_shards_hold_what_memory_would(vlm: VLM, tmp_path: Path) -> None:
-    whole = capture_contrasts(vlm, made(), batch_size=BATCH, progress=False)
-    shards = capture_contrasts(vlm, made(), batch_size=BATCH, progress=False, out=tmp_path)
+def test_shards_hold_what_memory_would(small: VLM, tmp_path: Path) -> None:
+    whole = capture_contrasts(small, made(), batch_size=BATCH, progress=False)
+    shards = capture_contrasts(small, made(), batch_size=BATCH, progress=False, out=tmp_path)
     assert [len(part) for part in shards.parts] == [4, 4, 3]
     same_bank(shards.loaded(), whole)
     at, own = shards.at(reads=1, writes=0), whole.at(reads=1, writes=0)
@@ -66,8 +66,8 @@ def test_shards_hold_what_memory_would(vlm: VLM, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_an_interrupted_run_goes_on(vlm: VLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = capture_contrasts(vlm, made(), batch_size=BATCH, progress=False, out=tmp_path / "whole")
+def test_an_interrupted_run_goes_on(small: VLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = capture_contrasts(small, made(), batch_size=BATCH, progress=False, out=tmp_path / "whole")
     seen, capture = [], methods.capture.capture_batch
 
     def broken(*args, **named):
@@ -78,43 +78,43 @@ def test_an_interrupted_run_goes_on(vlm: VLM, tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(methods.capture, "capture_batch", broken)
     with pytest.raises(KeyboardInterrupt):
-        capture_contrasts(vlm, made(), batch_size=BATCH, progress=False, out=tmp_path / "resumed")
+        capture_contrasts(small, made(), batch_size=BATCH, progress=False, out=tmp_path / "resumed")
     with pytest.raises(ValueError, match="lacks 2 of 3 shards"):
         BankShards.open(tmp_path / "resumed")
-    capture_contrasts(vlm, made(), batch_size=BATCH, progress=False, out=tmp_path / "resumed")
+    capture_contrasts(small, made(), batch_size=BATCH, progress=False, out=tmp_path / "resumed")
     assert len(seen) == 4 + 4, "what was written is not captured again"
     assert files(tmp_path / "resumed") == files(tmp_path / "whole")
     assert len(whole) == COUNT
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_other_pairs_and_settings_are_refused(vlm: VLM, tmp_path: Path) -> None:
-    capture_contrasts(vlm, made(), batch_size=BATCH, progress=False, out=tmp_path)
+def test_other_pairs_and_settings_are_refused(small: VLM, tmp_path: Path) -> None:
+    capture_contrasts(small, made(), batch_size=BATCH, progress=False, out=tmp_path)
     with pytest.raises(ValueError, match="begun with other asked"):
-        capture_contrasts(vlm, made(first="is it blue ?"), batch_size=BATCH, progress=False, out=tmp_path)
+        capture_contrasts(small, made(first="is it blue ?"), batch_size=BATCH, progress=False, out=tmp_path)
     with pytest.raises(ValueError, match="settings"):
-        capture_contrasts(vlm, made(), batch_size=4, progress=False, out=tmp_path)
+        capture_contrasts(small, made(), batch_size=4, progress=False, out=tmp_path)
     with pytest.raises(ValueError, match=r"holds no shards\.json"):
         BankShards.open(tmp_path / "elsewhere")
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_unreadable_images_are_left_out(vlm: VLM, tmp_path: Path) -> None:
+def test_unreadable_images_are_left_out(small: VLM, tmp_path: Path) -> None:
     pairs = made()
     for number in (1, 4, 5, 6, 7):  # one of the first shard, and all of the second
         missing = Prompt(str(tmp_path / "none.png"), "is it ?")
         pairs[number] = ContrastPair(missing, missing, missing, id=str(number))
-    shards = capture_contrasts(vlm, pairs, batch_size=BATCH, progress=False, out=tmp_path / "out")
+    shards = capture_contrasts(small, pairs, batch_size=BATCH, progress=False, out=tmp_path / "out")
     assert [len(part) for part in shards.parts] == [3, 0, 3]
     assert [id_ for id_, _ in shards.skipped] == ["1", "4", "5", "6", "7"]
-    assert shards.at(1, 0).take(torch.tensor([3]))[0].shape == (1, vlm.d_model)
+    assert shards.at(1, 0).take(torch.tensor([3]))[0].shape == (1, small.d_model)
     with pytest.raises(ValueError, match="None of the 1"):
-        capture_contrasts(vlm, pairs[1:2], progress=False, out=tmp_path / "nothing")
+        capture_contrasts(small, pairs[1:2], progress=False, out=tmp_path / "nothing")
 
 
-def test_batches_by_length_keep_the_order_of_the_pairs(vlm: VLM) -> None:
-    given = capture_contrasts(vlm, made(), batch_size=3, progress=False)
-    sorted_ = capture_contrasts(vlm, made(), batch_size=3, progress=False, by_length=True)
+def test_batches_by_length_keep_the_order_of_the_pairs(small: VLM) -> None:
+    given = capture_contrasts(small, made(), batch_size=3, progress=False)
+    sorted_ = capture_contrasts(small, made(), batch_size=3, progress=False, by_length=True)
     assert sorted_.id == given.id
     assert sorted_.behavior == given.behavior
     torch.testing.assert_close(sorted_.context, given.context, atol=1e-5, rtol=1e-5)
@@ -151,14 +151,14 @@ def run(code: str, *args: str) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_a_killed_run_leaves_the_same_files(vlm: VLM, tmp_path: Path) -> None:
+def test_a_killed_run_leaves_the_same_files(small: VLM, tmp_path: Path) -> None:
     """Killed by the system while its second shard is half written."""
     assert run(KILLED, str(tmp_path / "killed"), "2").returncode == -9
     assert [path.name for path in (tmp_path / "killed").glob("*.safetensors")] == [
         "contrasts-00000-of-00003.safetensors"
     ]
-    capture_contrasts(vlm, made(), batch_size=BATCH, progress=False, out=tmp_path / "killed")
-    capture_contrasts(vlm, made(), batch_size=BATCH, progress=False, out=tmp_path / "whole")
+    capture_contrasts(small, made(), batch_size=BATCH, progress=False, out=tmp_path / "killed")
+    capture_contrasts(small, made(), batch_size=BATCH, progress=False, out=tmp_path / "whole")
     for name, content in files(tmp_path / "whole").items():
         assert files(tmp_path / "killed")[name] == content
 
@@ -221,30 +221,30 @@ def test_memory_does_not_grow_with_the_pairs(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_training_on_shards_is_training_in_memory(vlm: VLM, tmp_path: Path) -> None:
-    shards = capture_contrasts(vlm, made(), batch_size=BATCH, progress=False, out=tmp_path).at(1, 0)
+def test_training_on_shards_is_training_in_memory(small: VLM, tmp_path: Path) -> None:
+    shards = capture_contrasts(small, made(), batch_size=BATCH, progress=False, out=tmp_path).at(1, 0)
     options = {"hidden": 4, "epochs": 3, "batch_size": 4, "init": "random"}
     ours = L2S.fit(shards, validation=shards, balanced=True, **options)
     plain = L2S.fit(shards.loaded(), validation=shards.loaded(), balanced=True, **options)
     for name in ("encoder_weight", "encoder_bias", "decoder_weight"):
         assert torch.equal(getattr(ours, name), getattr(plain, name)), name
-    assert (ours.reads, ours.writes, ours.fingerprint) == (1, 0, vlm.fingerprint)
+    assert (ours.reads, ours.writes, ours.fingerprint) == (1, 0, small.fingerprint)
     with pytest.raises(ValueError, match=r"train\.loaded"):
         L2S.fit(shards, init="dictionary")
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_streamed_singular_vectors_are_those_of_the_whole(vlm: VLM, tmp_path: Path) -> None:
-    shards = capture_contrasts(vlm, made(), batch_size=BATCH, progress=False, out=tmp_path).at(1, 0)
+def test_streamed_singular_vectors_are_those_of_the_whole(small: VLM, tmp_path: Path) -> None:
+    shards = capture_contrasts(small, made(), batch_size=BATCH, progress=False, out=tmp_path).at(1, 0)
     ours, whole = (initial_weights(train, 3, "svd", 0).decoder_weight for train in (shards, shards.loaded()))
     torch.testing.assert_close((ours.T @ whole).abs(), torch.eye(3), atol=1e-3, rtol=0)
 
 
-def test_shards_are_safetensors(vlm: VLM, tmp_path: Path) -> None:
+def test_shards_are_safetensors(small: VLM, tmp_path: Path) -> None:
     """Other programs can read them."""
-    capture_contrasts(vlm, made(2), progress=False, out=tmp_path)
+    capture_contrasts(small, made(2), progress=False, out=tmp_path)
     tensors = load_file(tmp_path / "contrasts-00000-of-00001.safetensors")
-    assert {name for name, value in tensors.items() if value.shape == (2, vlm.n_layers, vlm.d_model)} == {
+    assert {name for name, value in tensors.items() if value.shape == (2, small.n_layers, small.d_model)} == {
         "context",
         "positive",
         "negative",

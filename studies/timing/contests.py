@@ -1,0 +1,182 @@
+"""What is timed: each contest names its contestants, and has checked that they agree before it is given away."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from interv import Site, stack
+from methods import L2S, ContrastPair, Contrasts, Query, capture_contrasts, steer
+from methods.training import Weights
+from studies.timing import naive, published
+from studies.timing.models import Contestants
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Contestants by name, the first of which is what the others are compared with, and what was found equal."""
+
+    what: str
+    run: dict[str, Callable[[], Any]]
+    equal: str
+    most_rounds: int = 99
+    numbers: dict[str, float] = field(default_factory=dict)
+
+
+def capture_contest(on: Contestants, items: Sequence[ContrastPair], layers: Sequence[int]) -> Contest:
+    """Contrasts of the last token; the toolkit one pair at a time as well, which is the fair comparison."""
+    model = naive.wrapped(on)
+
+    def toolkit(batch_size: int) -> Callable[[], Any]:
+        return lambda: capture_contrasts(on.vlm, items, batch_size=batch_size, layers=layers, progress=False)
+
+    theirs, plainly = published.capture(on, items, layers), naive.capture(on, model, items, layers)
+    errors = []
+    for bank in (toolkit(1)(), toolkit(len(items))()):
+        for index, layer in enumerate(layers):
+            for ours, *others in zip(
+                (bank.context, bank.positive, bank.negative), theirs[layer], plainly[layer], strict=True
+            ):
+                errors += [gap(ours[:, index], other) for other in others]
+    return Contest(
+        f"capture of {_counted(len(layers), 'layer')}, {_counted(len(items), 'pair')}",
+        {
+            "published procedure": lambda: published.capture(on, items, layers),
+            "plain nnsight": lambda: naive.capture(on, model, items, layers),
+            "this toolkit, one pair at a time": toolkit(1),
+            **({f"this toolkit, {len(items)} pairs at a time": toolkit(len(items))} if len(items) > 1 else {}),
+        },
+        within(errors, theirs[layers[0]][0]),
+        most_rounds=99 if len(layers) == 1 else 2,
+    )
+
+
+def sweep_contest(on: Contestants, items: Sequence[ContrastPair], settings: int, tokens: int = 8) -> Contest:
+    """One prompt in many settings: each in a run of its own, or all as rows of one batch behind one prefill."""
+    steerer, prompt = l2s(on, items), items[0].prompt
+    strengths = [0.1 * (1 + number) for number in range(settings)]
+    model, site = naive.wrapped(on), Site(steerer.reads)
+
+    def toolkit() -> list[list[int]]:
+        prefill = on.vlm.prefill([prompt], [site])
+        query = Query(prefill.captured[site])
+        ops = stack([steerer.ops(query, strength) for strength in strengths], 1)
+        return on.vlm.generate(prefill.select([0] * settings), ops, max_new_tokens=tokens).token_ids
+
+    def one_by_one() -> list[list[int]]:
+        return [published.steered(on, prompt, steerer, strength, tokens) for strength in strengths]
+
+    def traced() -> list[list[int]]:
+        return [naive.steered(on, model, prompt, steerer, strength, tokens) for strength in strengths]
+
+    theirs = one_by_one()
+    return Contest(
+        f"{settings} settings x {tokens} tokens",
+        {"published procedure": one_by_one, "plain nnsight": traced, "this toolkit": toolkit},
+        same_replies([toolkit(), traced()], theirs),
+        most_rounds=3,
+    )
+
+
+def generation_contest(on: Contestants, items: Sequence[ContrastPair], tokens: int) -> Contest:
+    """One steered reply against plain unsteered `generate`, which is the floor."""
+    steerer, prompt, model = l2s(on, items), items[0].prompt, naive.wrapped(on)
+    site = Site(steerer.reads)
+    ops = steerer.ops(Query(on.vlm.prefill([prompt], [site]).captured[site]))
+
+    def installed() -> list[int]:
+        with on.vlm.installed(ops):
+            return published.reply(on.vlm.model, on, prompt, tokens)
+
+    def toolkit() -> list[int]:
+        return steer(on.vlm, [prompt], steerer, max_new_tokens=tokens).token_ids[0]
+
+    theirs = published.steered(on, prompt, steerer, 1.0, tokens)
+    traced = naive.steered(on, model, prompt, steerer, 1.0, tokens)
+    return Contest(
+        f"{'first token' if tokens == 1 else f'{tokens} tokens'}, steered by L2S",
+        {
+            "unsteered generate": lambda: published.unsteered(on, prompt, tokens),
+            "published procedure": lambda: published.steered(on, prompt, steerer, 1.0, tokens),
+            "plain nnsight": lambda: naive.steered(on, model, prompt, steerer, 1.0, tokens),
+            "this toolkit, L2S": toolkit,
+            "this toolkit, installed hooks": installed,
+        },
+        same_replies([[toolkit()], [installed()], [traced]], [theirs]),
+    )
+
+
+def training_contest(pairs: int, width: int, epochs: int, iterations: int) -> Contest:
+    """L2S's network on synthetic contrasts of the safety benchmark's size, judged on held-out rows."""
+    train, held_out = planted(pairs, width, seed=0), planted(pairs // 4, width, seed=1)
+
+    def toolkit() -> L2S:
+        return L2S.fit(train, epochs=epochs, learning_rate=1e-4)
+
+    def theirs() -> torch.nn.Module:
+        return published.train(train, hidden=100, epochs=epochs, iterations=iterations)
+
+    fitted, network = toolkit(), theirs()
+    with torch.no_grad():
+        predicted = fitted.predict(held_out.context), network(held_out.context)
+        ours, other = (float(published.loss(vectors, held_out.vectors)) for vectors in predicted)
+    return Contest(
+        f"training on {pairs:,} x {width:,}, {epochs} epochs",
+        {f"published recipe, {iterations} dictionary iterations": theirs, "this toolkit, L2S.fit": toolkit},
+        f"validation loss {ours:.4f}, the published recipe's {other:.4f}",
+        most_rounds=1,
+        numbers={"validation_loss": ours, "published_validation_loss": other},
+    )
+
+
+def planted(pairs: int, width: int, *, seed: int) -> Contrasts:
+    """Contexts of a few hidden causes, and vectors that depend on the causes by a fixed curved map; both with noise."""
+    law, draw = torch.Generator().manual_seed(0), torch.Generator().manual_seed(100 + seed)
+    to_context, inward = torch.randn(16, width, generator=law), torch.randn(16, 32, generator=law) / 4
+    outward = torch.randn(32, width, generator=law) / 5
+    causes = torch.randn(pairs, 16, generator=draw)
+    context = causes @ to_context / 4 + 0.3 * torch.randn(pairs, width, generator=draw)
+    vectors = torch.tanh(causes @ inward) @ outward + 0.3 * torch.randn(pairs, width, generator=draw)
+    names = tuple(map(str, range(pairs)))
+    return Contrasts(context, vectors, torch.zeros_like(vectors), ("",) * pairs, names, 0, 0, "")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"one {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def l2s(on: Contestants, items: Sequence[ContrastPair]) -> L2S:
+    """A network that acts in the middle of the model and reads far above; its strength is of a few per cent."""
+    vlm = on.vlm
+    bank = capture_contrasts(vlm, items, batch_size=1, layers=[vlm.n_layers // 2, vlm.n_layers - 2], progress=False)
+    fitted = L2S.fit(bank.at(reads=vlm.n_layers - 2, writes=vlm.n_layers // 2), epochs=5, hidden=16, init="random")
+    return L2S(
+        fitted.reads,
+        fitted.writes,
+        fitted.fingerprint,
+        fitted.scope,
+        *Weights(fitted.encoder_weight, fitted.encoder_bias, fitted.decoder_weight).to(vlm.model.device),
+    )
+
+
+def gap(ours: Tensor, theirs: Tensor) -> float:
+    """The greatest difference, as a share of the greatest activation."""
+    return float((ours.cpu().float() - theirs.cpu().float()).abs().max() / theirs.float().abs().max())
+
+
+def within(errors: Sequence[float], sample: Tensor) -> str:
+    """Raise RuntimeError where activations differ by more than rounding."""
+    tolerance = 1e-4 if sample.dtype == torch.float32 else 0.1
+    if max(errors) > tolerance:
+        raise RuntimeError(
+            f"The contestants disagree by {max(errors):.1e} of the largest activation; nothing was timed."
+        )
+    return f"activations within {max(errors):.0e} of the largest"
+
+
+def same_replies(ours: Sequence[Sequence[list[int]]], theirs: Sequence[list[int]]) -> str:
+    """How many replies agree to the last token. In half precision rounding may decide between two tokens."""
+    every = [reply == wanted for replies in ours for reply, wanted in zip(replies, theirs, strict=True)]
+    return f"{sum(every)} of {len(every)} replies equal to the last token"
