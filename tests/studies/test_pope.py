@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
+from studies.metrics import estimate
 from studies.recipes import CODE_POPE_LLAVA, PAPER_POPE_LLAVA
 from studies.tasks.pope import Pope, parse_first_characters, parse_first_word, parse_official
 from studies.tasks.pope_files import SHIPPED, load_questions
@@ -158,21 +161,23 @@ def test_the_three_parsers(text: str, word: str, characters: str, official_label
     )
 
 
-def test_metrics_are_those_of_scikit_learn(folder: Path) -> None:
-    task, rng = Pope.load(folder), np.random.default_rng(0)
-    said = ("Yes, it has.", "No, it has not.", "Perhaps", "", "There is no cup", "yes and no", "A snow dog")
-    rows = []
-    for n in range(300):
-        reply = said[rng.integers(len(said))]
-        rows.append(reply_row(f"q{n}", "yes" if n % 3 else "no", reply, task.parse(reply)))
-    values = {r["metric"]: r["value"] for r in task.score(rows) if r["subset"] == "all"}
+SAID = ("Yes, it has.", "No, it has not.", "Perhaps", "", "There is no cup", "yes and no", "A snow dog", "NO!")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["yes", "no"]), st.sampled_from(SAID)), min_size=1, max_size=60))
+def test_metrics_are_those_of_scikit_learn_to_the_last_bit(pairs: list[tuple[str, str]]) -> None:
+    rows = [reply_row(f"q{n}", target, text, parse_first_word(text)) for n, (target, text) in enumerate(pairs)]
+    values = {r["metric"]: r["value"] for r in estimate(rows, Pope.metrics, resamples=2) if r["subset"] == "all"}
+    truth = [row["target"] for row in rows]
     for end, labels in (("", [r["parsed"] for r in rows]), ("_official", [parse_official(r["reply"]) for r in rows])):
-        truth = [row["target"] for row in rows]
-        precision, recall, f1, _ = precision_recall_fscore_support(truth, labels, labels=["yes"], average=None)
-        assert values[f"accuracy{end}"] == accuracy_score(truth, labels)
-        assert values[f"f1{end}"] == pytest.approx(f1[0], abs=1e-12)
+        precision, recall, f1, _ = precision_recall_fscore_support(
+            truth, labels, labels=["yes"], average=None, zero_division=np.nan
+        )
+        np.testing.assert_array_equal(values[f"accuracy{end}"], accuracy_score(truth, labels))
+        np.testing.assert_array_equal(values[f"f1{end}"], f1[0])
         if not end:
-            assert (values["precision"], values["recall"]) == (precision[0], recall[0])
+            np.testing.assert_array_equal((values["precision"], values["recall"]), (precision[0], recall[0]))
     published = np.mean([row["target"] in row["reply"][:15].lower() for row in rows])
     assert values["accuracy_published"] == published
     assert values["f1_published"] == pytest.approx(2 * published / (1 + published))
