@@ -25,7 +25,7 @@ from methods.steerer import Fitted
 from studies.compare import candidates
 from studies.metrics import Record, Row
 from studies.parts.bench import Bench, Common, known, opened, prepare
-from studies.parts.choosing import BUDGET, STRENGTHS, Choice, Grid
+from studies.parts.choosing import BUDGET, STRENGTHS, Choice, Grid, thinned
 from studies.parts.fitting import STEERING
 from studies.parts.results import Results
 from studies.parts.units import Setting
@@ -131,7 +131,8 @@ def calibration(arguments: Arguments) -> list[Record]:
         settings = {name: candidates(bench, name) for name in arguments.methods}
         plain = candidates(bench, "NoSteering")[0]
         examples = bench.examples("val")
-        bench.answer("val", examples, [plain, *(setting for each in settings.values() for setting in each)])
+        pictured = thinned(judged_half(examples), arguments.shown)
+        bench.answer("val", examples, [plain, *(s for each in settings.values() for s in each)], pictured)
         oracle = bench.contrasts("val") if "P2S" in settings else None
         trials = Trials(vlm, task, bench.results, plain, bench.account.batch_size, oracle, recipe.context_prompt)
         divergence = {name: trials.diverge(each, examples) for name, each in settings.items()}
@@ -165,9 +166,14 @@ def looked_up(divergence: np.ndarray, examples: Sequence[Example]) -> Diverge:
     return lambda settings, part: divergence[:, [place[example.id] for example in part]]
 
 
+def judged_half(examples: Sequence[Example]) -> list[Example]:
+    """The half of the examples that the table is measured on."""
+    return halved(examples, 0)[1]
+
+
 def chosen_rows(bench: Bench, searches: Mapping[str, Search], shown: int) -> list[Row]:
     """What each method's search chose on one half, on the other: the rows of the table."""
-    half, rest = halved(bench.examples("val"), 0)
+    half, rest = halved(bench.examples("val"), 0)[0], judged_half(bench.examples("val"))
     choices = [Choice("NoSteering", None, None, None, 0.0, 0.0)]
     for search in searches.values():
         found = replace(search, examples=half, account=Account()).run()

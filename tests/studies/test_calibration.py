@@ -170,3 +170,6 @@ def test_the_study_writes_its_regret(tmp_path):
     assert {(record["method"], record["halving"]) for record in regret} == {("MeanSteering", 0)}
     assert (tmp_path / "figures" / "cost.png").exists()
     assert (tmp_path / "figures" / "divergence.png").exists()
+    page = (tmp_path / "report.html").read_text()
+    assert "the image of" in page
+    assert "no image" not in page
