@@ -87,7 +87,8 @@ class RayActors:
             raise ModuleNotFoundError(
                 "Ray is not installed, and --ray needs it: pip install 'interv[ray]', on every machine of the cluster."
             ) from error
-        self._ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, include_dashboard=False)
+        own = {"include_dashboard": False} if address == "local" else {}  # a cluster that is there has its own
+        self._ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, **own)
         there = self._ray.cluster_resources().get("GPU" if checkpoint.on_gpu else "CPU", 1)
         self.count = workers or max(1, int(there))
         actor = self._ray.remote(num_cpus=1, num_gpus=int(checkpoint.on_gpu))(Worker)
