@@ -41,7 +41,7 @@ class Arguments:
     train_pairs: int = 1228  # MM-SafetyBench's
     train_width: int = 4096  # LLaVA-1.5-7B's
     epochs: int = 100
-    dictionary_iterations: int = 20  # at most 5,000 in the published code, which takes hours
+    dictionary_iterations: int = 30  # at most 5,000 in the published code, which takes hours
     scale_pairs: tuple[int, ...] = (4, 16)  # captured to disk, each number in a process of its own
     scale_rows: tuple[int, ...] = (4000, 16000)  # contrasts in shards that one epoch of L2S trains on
     threads: int | None = None  # torch's own choice
