@@ -33,7 +33,7 @@ def measured(kind: str, model: str, count: int) -> dict[str, Any]:
 
 
 def capture_bytes(vlm: VLM, batch: int, prefix: int, tail: int, layers: int, variants: int = 3) -> int:
-    """What a capture holds beside the model and a shard, in bytes at most; the number of pairs is not in it.
+    """About what a capture holds beside the model and a shard, in bytes; the number of pairs is not in it.
 
     The cache of the prefixes, their copies for the rows behind them and these rows as they grow, what is read there,
     and one block's widest activations.
