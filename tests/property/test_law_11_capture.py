@@ -78,13 +78,16 @@ def check_captured_while_generating(vlm: VLM, case: Case) -> None:
             asked, fed_back = own_inputs(vlm, [case.asks[row]])["input_ids"][0], replies.token_ids[row][:-1]
             scope = own_scope(vlm, op.scope, torch.cat([asked, torch.tensor(fed_back)]), len(asked))
             got = replies.captured[op][row]
-            expected = _given_to_the_second_block(vlm, case, row, fed_back)[scope]
+            expected = _left_the_first_block(vlm, case, row, fed_back)[scope]
             close(got if op.scope != "last_prompt" else got[None], expected)
 
 
-def _given_to_the_second_block(vlm: VLM, case: Case, row: int, reply: list[int]) -> Tensor:
+def _left_the_first_block(vlm: VLM, case: Case, row: int, reply: list[int]) -> Tensor:
     seen: list[Tensor] = []
-    handle = vlm.model.get_submodule(f"{BLOCKS}.1").register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    block = vlm.model.get_submodule(f"{BLOCKS}.0")
+    handle = block.register_forward_hook(
+        lambda module, args, output: seen.append(output if isinstance(output, Tensor) else output[0])
+    )
     full_pass(vlm, case, row, reply)
     handle.remove()
     return seen[0][0]
