@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from interv.encoding import Encoded
 from interv.layouts import Layout
 from interv.ops import Capture, Edit, Op
 from interv.site import Site
@@ -64,6 +65,18 @@ def check_rows(ops: Sequence[Op], rows: int | None) -> None:
             raise ValueError(
                 f"The op at {op.site} is made for {op.rows} rows and the batch has {rows}; one entry a prompt."
             )
+
+
+def check_prompt_ops(ops: Sequence[Op], encoded: Encoded) -> None:
+    """Raise for ops that cannot act while these prompts run again: ValueError, or RuntimeError where no token is."""
+    if encoded.image_mask.any() and not encoded.media:
+        raise ValueError("Ops that reach into the prompt run it again, and selected rows keep no pixels; pass prompts.")
+    for op in ops:
+        if op.scope == "image" and not encoded.image_mask.any(1).all():
+            rows = (~encoded.image_mask.any(1)).nonzero().flatten().tolist()
+            raise RuntimeError(f"The op at {op.site} has scope 'image' and rows {rows} hold no image.")
+        if isinstance(op, Capture) and not isinstance(op.tokens, str):
+            raise ValueError("Read tokens by index with vlm.capture(prompts, sites, tokens), not while generating.")
 
 
 def check_options(options: Mapping[str, Any], captures_tokens: bool) -> None:

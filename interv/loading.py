@@ -1,5 +1,6 @@
 """Where models come from: shipped with the package, a local folder, or the Hugging Face hub."""
 
+import hashlib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -86,3 +87,13 @@ def _quantised(four: bool, eight: bool, dtype: torch.dtype | str | None) -> Bits
 
 def _is_hub_id(name: str) -> bool:
     return name.count("/") == 1 and not name.startswith((".", "/", "~"))
+
+
+def fingerprint_of(model: PreTrainedModel) -> str:
+    """Sixteen hex digits from the names, shapes and a sample of all weights, rounded to bfloat16."""
+    digest = hashlib.sha256(model.config.model_type.encode())
+    for name, parameter in sorted(model.state_dict().items()):
+        digest.update(f"{name}{tuple(parameter.shape)}".encode())
+        sample = parameter.flatten()[:: max(1, parameter.numel() // 32)][:32]
+        digest.update(sample.to("cpu", torch.bfloat16).contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,13 +1,15 @@
 """What a model answered: a list of texts that also knows its tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from transformers import GenerationConfig
 
 from interv.ops import Capture
+from interv.plan import Plan
 
 FinishReason = Literal["stop", "length"]
 
@@ -35,6 +37,23 @@ class Replies(list[str]):
         self.finish_reason = list(finish_reason)
         self.captured = captured or {}
         self.logits = logits
+
+
+def replies_of(
+    output: Any, plan: Plan, tokenizer: Any, config: GenerationConfig, prompt_length: int, options: Mapping[str, Any]
+) -> Replies:
+    """What Hugging Face's `generate` returned with these options, behind prompts of `prompt_length` tokens."""
+    end_ids = ids_of(options.get("eos_token_id", config.eos_token_id))
+    # Only these end a row without an end token; elsewhere a padding token at the end is one that the model chose.
+    padded = options.get("stop_strings") is not None or options.get("stopping_criteria") is not None
+    token_ids, reasons = trim(output.sequences[:, prompt_length:], end_ids, config.pad_token_id if padded else None)
+    texts = tokenizer.batch_decode(token_ids, skip_special_tokens=True)
+    captured = {
+        op: joined(op, plan.captured[index], token_ids, output.sequences.shape[1] - prompt_length)
+        for index, op in enumerate(plan.ops)
+        if isinstance(op, Capture)
+    }
+    return Replies(texts, token_ids, reasons, captured, torch.stack(output.logits, 1) if output.logits else None)
 
 
 def trim(

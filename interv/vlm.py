@@ -1,6 +1,5 @@
 """A vision-language model that can be read and steered at any site."""
 
-import hashlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -11,17 +10,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import Cache, DynamicCache, PreTrainedModel
 
-from interv.checks import check_ops, check_options, check_site
+from interv.checks import check_ops, check_options, check_prompt_ops, check_site
 from interv.encoding import Encoded, encode
 from interv.hooks import installed
 from interv.images import ImagesOnce
 from interv.layouts import layout_of
-from interv.loading import load
+from interv.loading import fingerprint_of, load
 from interv.ops import Capture, Op, Tokens
 from interv.plan import Location, Plan
 from interv.prefill import Prefill, empty_cache, fork
 from interv.prompt import Prompt
-from interv.replies import Replies, ids_of, joined, trim
+from interv.replies import Replies, replies_of
 from interv.scope import PROMPT_SCOPES, Step
 from interv.site import HOOKS, Site
 from interv.trace import Tracer
@@ -70,12 +69,7 @@ class VLM:
     @cached_property
     def fingerprint(self) -> str:
         """Sixteen hex digits that tell models apart by their weights, whatever precision they were loaded in."""
-        digest = hashlib.sha256(self.model.config.model_type.encode())
-        for name, parameter in sorted(self.model.state_dict().items()):
-            digest.update(f"{name}{tuple(parameter.shape)}".encode())
-            sample = parameter.flatten()[:: max(1, parameter.numel() // 32)][:32]
-            digest.update(sample.to("cpu", torch.bfloat16).contiguous().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return fingerprint_of(self.model)
 
     @property
     def pad_token_id(self) -> int:
@@ -131,7 +125,9 @@ class VLM:
         captures = [Capture(site, tokens) for site in sites]
         encoded = prompts if isinstance(prompts, Encoded) else self.encode(prompts)
         plan = self._plan([*ops, *captures], len(encoded))
-        self._forward(plan, _prompt_step(encoded), encoded.model_inputs(), until=self._end([*sites, *_sites(ops)]))
+        self._forward(
+            plan, _prompt_step(encoded), encoded.model_inputs(), until=self._end([*sites, *(op.site for op in ops)])
+        )
         plan.check_touched()
         return {capture.site: plan.captured[len(ops) + i][0] for i, capture in enumerate(captures)}
 
@@ -193,27 +189,19 @@ class VLM:
         prefill, plan = self._start(prompts, ops)
         steps = [Step.of_token(len(prefill), self.model.device, generated=flag) for flag in (False, True)]
         copies = max(options.get("num_beams") or 1, options.get("num_return_sequences") or 1)
-        settings: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        if options.get("do_sample"):
-            settings = {}
+        greedy = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        settings: dict[str, Any] = {} if options.get("do_sample") else greedy
         if "stop_strings" in options:
             settings["tokenizer"] = self.processor.tokenizer
-        settings |= {
-            "max_new_tokens": max_new_tokens,
-            "output_logits": logits,
-            "return_dict_in_generate": True,
-            **options,
-        }
+        settings |= {"max_new_tokens": max_new_tokens, "output_logits": logits, "return_dict_in_generate": True}
+        settings |= {**prefill.decoding_inputs(copies, max_new_tokens), **options}
         with torch.random.fork_rng(enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
-            output = self._tracer.run(
-                plan.visits(lambda count: steps[count > 0]),
-                {**prefill.decoding_inputs(copies, max_new_tokens), **settings},
-                generate=True,
-            )
+            output = self._tracer.run(plan.visits(lambda count: steps[count > 0]), settings, generate=True)
         plan.check_touched()
-        return self._replies(output, plan, prompt_length=prefill.encoded.input_ids.shape[1], options=options)
+        length = prefill.encoded.input_ids.shape[1]
+        return replies_of(output, plan, self.processor.tokenizer, self.model.generation_config, length, options)
 
     def installed(self, ops: Sequence[Op]) -> AbstractContextManager[None]:
         """The same ops as plain PyTorch hooks on `self.model`, for code that calls it directly; removed on exit."""
@@ -233,16 +221,7 @@ class VLM:
         if not any(op.scope in PROMPT_SCOPES for op in ops):
             return prompts if isinstance(prompts, Prefill) else self.prefill(prompts), plan
         encoded = prompts.encoded if isinstance(prompts, Prefill) else self.encode(prompts)
-        if encoded.image_mask.any() and not encoded.media:
-            raise ValueError(
-                "Ops that reach into the prompt run it again, and selected rows keep no pixels; pass prompts."
-            )
-        for op in ops:
-            if op.scope == "image" and not encoded.image_mask.any(1).all():
-                rows = (~encoded.image_mask.any(1)).nonzero().flatten().tolist()
-                raise RuntimeError(f"The op at {op.site} has scope 'image' and rows {rows} hold no image.")
-            if isinstance(op, Capture) and not isinstance(op.tokens, str):
-                raise ValueError("Read tokens by index with vlm.capture(prompts, sites, tokens), not while generating.")
+        check_prompt_ops(ops, encoded)
         step = _prompt_step(encoded, last=False)
         cache = self._forward(plan, step, encoded.model_inputs()).past_key_values
         return Prefill(encoded, cache, {}), plan
@@ -262,25 +241,6 @@ class VLM:
         if not layers or None in layers:
             return None
         return self.layout.locate(Site(max(layers)))  # type: ignore[type-var]
-
-    def _replies(self, output: Any, plan: Plan, prompt_length: int, options: dict[str, Any]) -> Replies:
-        config = self.model.generation_config
-        end_ids = ids_of(options.get("eos_token_id", config.eos_token_id))
-        # Only these end a row without an end token; elsewhere a padding token at the end is one that the model chose.
-        padded = options.get("stop_strings") is not None or options.get("stopping_criteria") is not None
-        pad_id = config.pad_token_id if padded else None
-        token_ids, reasons = trim(output.sequences[:, prompt_length:], end_ids, pad_id)
-        texts = self.processor.tokenizer.batch_decode(token_ids, skip_special_tokens=True)
-        captured = {
-            op: joined(op, plan.captured[index], token_ids, output.sequences.shape[1] - prompt_length)
-            for index, op in enumerate(plan.ops)
-            if isinstance(op, Capture)
-        }
-        return Replies(texts, token_ids, reasons, captured, torch.stack(output.logits, 1) if output.logits else None)
-
-
-def _sites(ops: Sequence[Op]) -> list[Site]:
-    return [op.site for op in ops]
 
 
 def _prompt_step(encoded: Encoded, *, last: bool = True) -> Step:
