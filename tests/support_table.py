@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 JOBS = 2  # families at once
@@ -34,6 +35,13 @@ class Recorder:
         from interv.layouts import LAYOUTS
         from tests import tiny_families, tiny_models
 
+        found = hypothesis.settings(
+            hypothesis.settings.get_profile("default"),
+            phases=(hypothesis.Phase.generate,),  # a family that fails everywhere would shrink its examples for hours
+            report_multiple_bugs=False,
+        )
+        hypothesis.settings.register_profile("table", found)
+        hypothesis.settings.load_profile("table")
         for name, row in _trial_rows().items():
             LAYOUTS.setdefault(name, row)
         _know_places(self.family)
