@@ -140,9 +140,16 @@ def table(results: list[dict[str, Any]]) -> str:
         cells = [_cell(len(result["broken"].get(n, [])), result["held"].get(n, 0)) for n in names]
         admitted = "yes" if not result["broken"] and result["family"] in LAYOUTS else "no"
         lines.append(f"| {result['family']} | {' | '.join(cells)} | {admitted} |")
-    failed = [(r["family"], law, text) for r in results for law, texts in sorted(r["broken"].items()) for text in texts]
-    lines += ["", "What failed:", ""] if failed else ["", "Nothing failed."]
-    lines += [f"- {family}, law {law.lstrip('0')}: `{text.replace('`', '')}`" for family, law, text in failed]
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for result in results:
+        for law, texts in sorted(result["broken"].items()):
+            for text in texts:
+                reasons.setdefault((result["family"], text.partition(": ")[2]), []).append(law.lstrip("0"))
+    lines += ["", "What failed:", ""] if reasons else ["", "Nothing failed."]
+    for (family, reason), found in reasons.items():
+        numbers = ", ".join(dict.fromkeys(found))
+        count = f"{len(found)} tests" if len(found) > 1 else "one test"
+        lines.append(f"- {family}, {count} of law {numbers}: `{reason.replace('`', '')}`")
     return "\n".join(lines)
 
 
