@@ -11,6 +11,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -66,28 +68,28 @@ def capture(model: str, count: int) -> dict[str, Any]:
 def training(model: str, count: int) -> dict[str, Any]:
     """One epoch on `count` x 4,096 contrasts in shards, singular vectors included."""
     with tempfile.TemporaryDirectory() as folder:
-        parts = []
-        for number in range(-(-count // ROWS_A_SHARD)):
-            rows = planted(min(ROWS_A_SHARD, count - number * ROWS_A_SHARD), WIDTH, seed=number)
-            bank = ContrastBank(
-                rows.context[:, None],
-                rows.positive[:, None],
-                rows.negative[:, None],
-                None,
-                rows.behavior,
-                rows.id,
-                (0,),
-                "",
-            )
-            store = Store(Path(folder), count, ROWS_A_SHARD, (0,), WIDTH, "", False)
-            store.write(number, bank, [])
-            parts.append(store.read(number).at(0, 0))
-        del rows, bank
-        shards = ShardedContrasts(tuple(parts))
+        # Written by another process, whose freed memory would hide here what training takes.
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            pool.submit(plant, folder, count).result()
+        store = store_of(folder, count)
+        shards = ShardedContrasts(tuple(store.read(number).at(0, 0) for number in range(-(-count // ROWS_A_SHARD))))
         before = anonymous()
         # Weights, gradients and two moments of Adam; batches of 256 rows with their differences and products.
         formula = 4 * (4 * 2 * 100 * WIDTH + 6 * 256 * WIDTH + 6 * 116 * WIDTH)
         return {"pairs": count, "formula": formula, **grown(lambda: L2S.fit(shards, epochs=1), before)}
+
+
+def store_of(folder: str, count: int) -> Store:
+    return Store(Path(folder), count, ROWS_A_SHARD, (0,), WIDTH, "", False)
+
+
+def plant(folder: str, count: int) -> None:
+    """Write `count` synthetic contrasts in shards."""
+    store = store_of(folder, count)
+    for number, start in enumerate(range(0, count, ROWS_A_SHARD)):
+        rows = planted(min(ROWS_A_SHARD, count - start), WIDTH, seed=number)
+        tensors = (rows.context[:, None], rows.positive[:, None], rows.negative[:, None])
+        store.write(number, ContrastBank(*tensors, None, rows.behavior, rows.id, (0,), ""), [])
 
 
 def grown(run: Callable[[], Any], before: int) -> dict[str, Any]:
