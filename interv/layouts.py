@@ -1,5 +1,6 @@
 """Where each model family keeps its parts: one row a family."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from interv.site import Side, Site
@@ -35,6 +36,17 @@ class Layout:
                 return f"{block}.{self.mlp}", "output"
             case _:
                 return block, "output"
+
+    def end_of(self, sites: Sequence[Site]) -> tuple[str, Side] | None:
+        """Where a run may stop that is made for these sites alone: behind the last block that holds one."""
+        layers = [site.layer for site in sites]
+        if not layers or None in layers:
+            return None
+        return self.locate(Site(max(layers)))  # type: ignore[type-var]
+
+    def keys_of(self, layer: int) -> tuple[str, Side]:
+        """Where a run may stop that is made for keys and values alone: this block has them, and no output yet."""
+        return self.locate(Site(layer, "hook_attn_out"))[0], "input"
 
     def in_stream(self, site: Site) -> bool:
         """Whether the module at the site is given the very tensor that the block goes on with.

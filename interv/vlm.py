@@ -94,7 +94,7 @@ class VLM:
         """Run the prompts once, keep the cache, and read the sites at each last prompt token."""
         encoded = prompts if isinstance(prompts, Encoded) else self.encode(prompts)
         plan = self._plan([Capture(site) for site in reads], len(encoded))
-        cache = self._forward(plan, _prompt_step(encoded), encoded.model_inputs()).past_key_values
+        cache = self._fill(plan, _prompt_step(encoded), encoded)
         return Prefill(encoded, cache, {site: plan.captured[i][0] for i, site in enumerate(reads)})
 
     def prefix(self, encoded: Encoded, blocks: int) -> Prefill:
@@ -103,10 +103,9 @@ class VLM:
         The model stops where the last of these has keys and values, so nothing can be generated behind a prefix: it is
         for `extend`, at sites of these blocks.
         """
+        check_site(Site(blocks - 1), self.model, self.layout, self.n_layers)
         cache = DynamicCache(config=self.model.config.get_text_config(decoder=True))
-        last = Site(blocks - 1, "hook_attn_out")
-        check_site(last, self.model, self.layout, self.n_layers)
-        until: Location = (self.layout.locate(last)[0], "input")
+        until = self.layout.keys_of(blocks - 1)
         self._forward(Plan((), self.layout), _prompt_step(encoded), encoded.model_inputs(), cache, until)
         return Prefill(encoded, cache, {}, blocks)
 
@@ -125,9 +124,8 @@ class VLM:
         captures = [Capture(site, tokens) for site in sites]
         encoded = prompts if isinstance(prompts, Encoded) else self.encode(prompts)
         plan = self._plan([*ops, *captures], len(encoded))
-        self._forward(
-            plan, _prompt_step(encoded), encoded.model_inputs(), until=self._end([*sites, *(op.site for op in ops)])
-        )
+        until = self.layout.end_of([op.site for op in plan.ops])
+        self._forward(plan, _prompt_step(encoded), encoded.model_inputs(), until=until)
         plan.check_touched()
         return {capture.site: plan.captured[len(ops) + i][0] for i, capture in enumerate(captures)}
 
@@ -147,7 +145,7 @@ class VLM:
             "attention_mask": torch.cat([prefill.encoded.attention_mask, attention_mask], dim=1),
             "position_ids": position_ids,
         }
-        self._forward(plan, Step.of_prompt(every, every == 0), inputs, fork(prefill.cache), self._end(sites))
+        self._forward(plan, Step.of_prompt(every, every == 0), inputs, fork(prefill.cache), self.layout.end_of(sites))
         return {site: torch.stack(plan.captured[i][0]) for i, site in enumerate(sites)}
 
     def logits(self, prompts: Sequence[Prompt] | Prefill, ops: Sequence[Op] = ()) -> Float[Tensor, "batch vocabulary"]:
@@ -222,9 +220,14 @@ class VLM:
             return prompts if isinstance(prompts, Prefill) else self.prefill(prompts), plan
         encoded = prompts.encoded if isinstance(prompts, Prefill) else self.encode(prompts)
         check_prompt_ops(ops, encoded)
-        step = _prompt_step(encoded, last=False)
-        cache = self._forward(plan, step, encoded.model_inputs()).past_key_values
-        return Prefill(encoded, cache, {}), plan
+        return Prefill(encoded, self._fill(plan, _prompt_step(encoded, last=False), encoded), {}), plan
+
+    def _fill(self, plan: Plan, step: Step, encoded: Encoded) -> Cache:
+        """The cache of the prompts' pass, which leaves out what only logits need: replies run the last token again."""
+        cache, last = empty_cache(self.model.config), self.n_layers - 1
+        inside = all(op.site.layer is not None and op.site.layer < last for op in plan.ops)
+        self._forward(plan, step, encoded.model_inputs(), cache, self.layout.keys_of(last) if inside else None)
+        return cache
 
     def _forward(
         self, plan: Plan, step: Step, inputs: dict[str, Any], cache: Cache | None = None, until: Location | None = None
@@ -234,13 +237,6 @@ class VLM:
         cache = empty_cache(self.model.config) if cache is None else cache
         settings = {"use_cache": True, "logits_to_keep": kept, "return_dict": True, "past_key_values": cache}
         return self._tracer.run(plan.visits(lambda count: step), {**inputs, **settings}, until=until)
-
-    def _end(self, sites: Sequence[Site]) -> Location | None:
-        """Where a run may stop that is made for these sites alone: behind the last block that holds one."""
-        layers = [site.layer for site in sites]
-        if not layers or None in layers:
-            return None
-        return self.layout.locate(Site(max(layers)))  # type: ignore[type-var]
 
 
 def _prompt_step(encoded: Encoded, *, last: bool = True) -> Step:

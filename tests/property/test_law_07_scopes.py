@@ -32,14 +32,20 @@ def check_scope_takes_in_its_tokens(vlm: VLM, case: Case, through_hooks: bool = 
             tokens = case.answer(vlm).token_ids
     with torch.no_grad():  # in the shapes of the run: a matrix product rounds by its shape
         unsteered = [_mlp(mlp, hidden) for hidden in given_to]
-    if not through_hooks:  # the prompt ran up to its last token, which ran again: what counts is the second time
+    if not through_hooks and put_out[0].shape[1] > 1:  # the prompt's last token ran again: that time counts
         unsteered[0], put_out[0] = unsteered[0][:, :-1], put_out[0][:, :-1]
     ids = torch.cat([inputs["input_ids"], torch.tensor(tokens)[:, :-1]], 1)  # the last new token is not fed back
     plain, steered = torch.cat(unsteered, 1), torch.cat(put_out, 1)
-    assert steered.shape[1] == ids.shape[1]
+    left_out = ids.shape[1] - steered.shape[1]  # the last block need not run for tokens that no op sees there
+    if left_out:
+        assert not through_hooks
+        assert push.layer % vlm.n_layers == vlm.n_layers - 1
+        assert left_out == inputs["input_ids"].shape[1] - 1
     for row in range(rows):
         start = int(inputs["attention_mask"][row].argmax())
         scope = own_scope(vlm, push.scope, ids[row, start:], inputs["input_ids"].shape[1] - start)
+        assert not scope[: max(left_out - start, 0)].any()
+        start, scope = max(start - left_out, 0), scope[max(left_out - start, 0) :]
         changed = push.by_hand(vlm, row, rows, plain[row, start:])
         bitwise(steered[row, start:], torch.where(scope[:, None], changed, plain[row, start:]))
         bitwise(steered[row, :start], plain[row, :start])

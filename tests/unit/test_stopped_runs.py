@@ -1,6 +1,7 @@
 """Runs that go no further than what is read, caches that grow in place, and images that are processed once."""
 
 import gc
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -8,9 +9,10 @@ import torch
 from PIL import Image
 from transformers import Cache, DynamicCache
 
-from interv import VLM, Prompt, Site
+from interv import VLM, Add, Prompt, Site
 from interv.prefill import fork
 from interv.room import CHUNK, make_room
+from interv.site import HOOKS
 from methods import ContrastPair, capture_contrasts
 
 
@@ -34,7 +36,30 @@ def test_no_block_runs_above_what_is_read(vlm: VLM) -> None:
     assert calls(vlm, top, lambda: vlm.capture([asked()], [Site(top - 1)])) == 0
     assert calls(vlm, top, lambda: capture_contrasts(vlm, [pair], layers=[top - 1], progress=False)) == 0
     assert calls(vlm, top - 1, lambda: capture_contrasts(vlm, [pair], layers=[top - 1], progress=False)) > 0
-    assert calls(vlm, top, lambda: vlm.prefill([asked()], [Site(0)])) == 1
+
+
+def test_the_prompt_leaves_the_last_block_half_way(vlm: VLM) -> None:
+    """Its keys and values are all that a reply needs of it, unless something there is read or changed."""
+    top, vector = vlm.n_layers - 1, torch.ones(vlm.d_model)
+
+    def ran(ops: Sequence[Add] = (), reads: Sequence[Site] = ()) -> list[int]:
+        widths: list[int] = []
+        mlp = vlm.model.get_submodule(f"{vlm.layout.blocks}.{top}.mlp")
+        handle = mlp.register_forward_pre_hook(lambda module, args: widths.append(args[0].shape[1]))
+        prefill = vlm.prefill([asked()], reads)
+        vlm.generate(prefill if not ops else [asked()], ops, max_new_tokens=1)
+        handle.remove()
+        return [width for width in widths if width > 1]
+
+    assert ran() == ran(reads=[Site(0), Site(top - 1)]) == ran([Add(Site(top - 1), vector, "all")]) == []
+    assert ran(reads=[Site(top)]) == ran([Add(Site(top), vector, "all")]) == [vlm.encode([asked()]).input_ids.shape[1]]
+
+
+def test_a_prefill_reads_what_a_capture_reads(vlm: VLM) -> None:
+    sites = [Site(layer, hook) for layer in range(vlm.n_layers) for hook in HOOKS]
+    captured = vlm.capture([asked()], sites)
+    for site in sites:
+        assert torch.equal(vlm.prefill([asked()], [site]).captured[site], captured[site])
 
 
 def test_layers_captured_alone_are_those_of_all(vlm: VLM) -> None:
