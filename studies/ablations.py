@@ -18,14 +18,14 @@ import tyro
 
 from methods import L2S, ContrastBank
 from studies.metrics import Metric, Record, Row, estimate
-from studies.parts.bench import Bench, Common, opened, prepare
+from studies.parts.bench import Bench, Common, known, opened, prepare
 from studies.parts.choosing import Choice, Grid, thinned, winners
 from studies.parts.fidelity import agreement, averaged, dead
 from studies.parts.over_seeds import estimate_over_seeds
 from studies.parts.recipe import Recipe
 from studies.parts.together import fit_together
 from studies.parts.validation import about, apart, choose_on, finish, rows_of
-from studies.parts.variants import DEFAULT, Ablated, Variant, drawn, folded, standard, together, variants
+from studies.parts.variants import DEFAULT, FACTORS, Ablated, Variant, drawn, folded, standard, together, variants
 from studies.plots.bars import ablation_bars
 from studies.plots.figures import signed, words
 from studies.plots.heatmaps import both
@@ -49,6 +49,8 @@ def ablations(arguments: Arguments) -> list[Record]:
     `ablations.json` has a record for each variant and metric, with the difference to the default. Raises ValueError for
     an unknown factor, and for a folder that holds another recipe's results.
     """
+    for name in arguments.factors:
+        known(name, dict.fromkeys(FACTORS), "factor")
     vlm, task, recipe = prepare(arguments)
     grid = Grid.of(recipe, vlm.n_layers, arguments.strength)
     everything = Grid(tuple(range(vlm.n_layers)), tuple(range(vlm.n_layers)), grid.strengths)
@@ -63,9 +65,6 @@ def ablations(arguments: Arguments) -> list[Record]:
         chosen, judged = best["L2S"], thinned(rest, arguments.judged)
         reads, writes = chosen.reads or 0, chosen.writes or 0
         made = variants(recipe, reads, writes, vlm.n_layers, pairs, arguments.dictionary)
-        if unknown := set(arguments.factors) - {variant.factor for variant in made}:
-            factors = ", ".join(dict.fromkeys(variant.factor for variant in made if variant.factor))
-            raise ValueError(f"{unknown.pop()!r} is no factor; there are {factors}.")
         made = [v for v in made if not v.factor or not arguments.factors or v.factor in arguments.factors]
         references = [bench.setting(best[name], arguments.seed) for name in ("NoSteering", "MeanSteering")]
         bench.answer("val", judged, references, pictured=thinned(judged, arguments.shown))

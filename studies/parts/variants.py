@@ -15,6 +15,21 @@ from studies.parts.recipe import Recipe
 from studies.parts.units import Setting
 
 DEFAULT = "L2S"
+FACTORS = (
+    "hidden",
+    "pairs",
+    "loss",
+    "init",
+    "activation",
+    "contexts",
+    "rate",
+    "pool",
+    "scope",
+    "reads",
+    "context",
+    "equalise",
+    "layers",
+)
 # A loss without its cosine term gives vectors of the right length; one of the cosine alone gives them any length.
 LOSSES = {
     "squares alone": {"l1_weight": 0.0, "cosine_weight": 0.0},
