@@ -14,6 +14,7 @@ import interv.plan
 import interv.prefill
 import interv.scope
 import interv.vlm
+from interv.layouts import Layout
 from interv.prefill import Prefill
 from tests.mutation.faults import around, fault
 
@@ -50,6 +51,11 @@ def _(patch: pytest.MonkeyPatch) -> None:
         return inputs(prefill, *args) | {"past_key_values": interv.prefill.fork(prefill.cache)}
 
     around(patch, Prefill, "decoding_inputs", wrong)
+
+
+@fault("a prompt's pass that stops a block too early", "5 prefill and decode equal full passes")
+def _(patch: pytest.MonkeyPatch) -> None:
+    around(patch, Layout, "keys_of", lambda keys_of, layout, layer: keys_of(layout, layer - 1))
 
 
 @fault("a prefill used up by its first reply", "5 a prefill outlives other batches", "4 selected rows are the rows")
