@@ -47,6 +47,39 @@ class Encoded:
         """A row's token ids without padding."""
         return self.input_ids[row][self.attention_mask[row].bool()]
 
+    def select(self, rows: Sequence[int]) -> "Encoded":
+        """These rows, in this order, without their images: for tokens that run behind a cache."""
+        index = torch.tensor(list(rows), device=self.input_ids.device)
+        return replace(
+            self,
+            input_ids=self.input_ids[index],
+            attention_mask=self.attention_mask[index],
+            position_ids=self.position_ids[..., index, :],
+            image_mask=self.image_mask[index],
+            per_token={name: values[index] for name, values in self.per_token.items()},
+            media={},
+        )
+
+    def images_of(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        """The part of `media` that belongs to these rows, where every row has one image.
+
+        Raises ValueError where the tensors do not tell the rows apart, as with images cut into tiles.
+        """
+        grids = [value for name, value in self.media.items() if name.endswith("_grid_thw")]
+        patches = grids[0].prod(-1).tolist() if grids else []
+        chosen = {}
+        for name, values in self.media.items():
+            if len(values) == len(self):
+                chosen[name] = values[list(rows)]
+            elif len(values) == sum(patches) and len(patches) == len(self):
+                parts = values.split(patches)
+                chosen[name] = torch.cat([parts[row] for row in rows])
+            else:
+                raise ValueError(
+                    f"{name} has {len(values)} entries for {len(self)} rows; which are whose is not known."
+                )
+        return chosen
+
     def head(self, lengths: Sequence[int], pad_token_id: int) -> "Encoded":
         """Only the first `lengths[row]` tokens of each row, padded on the left again. All images must stay in."""
         keep = torch.tensor(lengths, device=self.input_ids.device)

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -22,8 +23,8 @@ class ImagesOnce:
         self._opened: dict[Any, tuple[Any, list[Image.Image]]] = {}
 
     def opened(self, prompt: Prompt) -> list[Image.Image]:
-        """As `prompt.images()`; the same objects for every prompt that was made with the same image."""
-        key = id(prompt.image)
+        """As `prompt.images()`; the same objects for every prompt that names or holds the same image."""
+        key = prompt.image if isinstance(prompt.image, str | Path) else id(prompt.image)
         if key not in self._opened:
             self._opened[key] = (prompt.image, prompt.images())  # what an id stands for is kept as long as the id
         return self._opened[key][1]

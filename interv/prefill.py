@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -34,18 +34,10 @@ class Prefill:
 
     def select(self, rows: Sequence[int]) -> "Prefill":
         """These rows, in this order; a row may come several times, once for each way of steering it."""
-        index = torch.tensor(list(rows), device=self.encoded.input_ids.device)
-        encoded = replace(
-            self.encoded,
-            input_ids=self.encoded.input_ids[index],
-            attention_mask=self.encoded.attention_mask[index],
-            position_ids=self.encoded.position_ids[..., index, :],
-            image_mask=self.encoded.image_mask[index],
-            per_token={name: values[index] for name, values in self.encoded.per_token.items()},
-            media={},  # the images have run; which pixels are whose is not recorded
-        )
+        chosen = list(rows)
+        index = torch.tensor(chosen, device=self.encoded.input_ids.device)
         captured = {site: values[index] for site, values in self.captured.items()}
-        return Prefill(encoded, _rows_of(self.cache, index), captured, self.blocks)
+        return Prefill(self.encoded.select(chosen), _rows_of(self.cache, index), captured, self.blocks)
 
     def decoding_inputs(self, copies: int = 1, tokens: int = 1) -> dict[str, Any]:
         """What `generate` needs to run the last prompt token and go on to `tokens` new ones, each row `copies` times.

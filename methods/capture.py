@@ -1,15 +1,17 @@
 """Capture contrast pairs: batch by batch into memory, or shard by shard into a folder."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import get_args, overload
+from typing import Literal, get_args, overload
 
 from rich.progress import track
 
 from interv import VLM
 from methods.contrasts import ContrastBank, ContrastPair, join
 from methods.shards import BankShards, Store
-from methods.shared_prefix import Pool, Pooled, capture_batch
+from methods.shared_prefix import Pool, Pooled, capture_batch, image_of
+
+Order = Literal["given", "length", "image"]
 
 
 @overload
@@ -23,7 +25,7 @@ def capture_contrasts(
     generated_tokens: int = ...,
     generated_seed: int | None = ...,
     progress: bool = ...,
-    by_length: bool = ...,
+    order: Order = ...,
     out: None = ...,
 ) -> ContrastBank: ...
 @overload
@@ -37,7 +39,7 @@ def capture_contrasts(
     generated_tokens: int = ...,
     generated_seed: int | None = ...,
     progress: bool = ...,
-    by_length: bool = ...,
+    order: Order = ...,
     out: str | Path,
 ) -> BankShards: ...
 def capture_contrasts(
@@ -50,7 +52,7 @@ def capture_contrasts(
     generated_tokens: int = 99,  # published code: 100 new tokens, the last of which is never fed back
     generated_seed: int | None = None,
     progress: bool = True,
-    by_length: bool = False,
+    order: Order = "given",
     out: str | Path | None = None,
 ) -> ContrastBank | BankShards:
     """Read context, positive and negative activations of every pair, at all layers in one pass.
@@ -66,8 +68,10 @@ def capture_contrasts(
         layers: which decoder blocks to keep; all by default.
         generated_tokens: the longest continuation that "mean_generated" averages over, in tokens.
         generated_seed: samples the continuation, by the checkpoint's generation settings; None is greedy.
-        by_length: batch pairs of about the same length, which wastes less on padding where lengths differ much; rows
-            keep the order of `pairs`, and equal those of other batches up to rounding.
+        order: which pairs make a batch; rows keep the order of `pairs` whatever it is, and equal those of other batches
+            up to rounding. "length" puts pairs of about the same length together, which wastes less on padding.
+            "image" puts those about the same image together, which then runs once for all of them in the batch, with
+            the words before it; that is known by its path, or by being the very same object.
         out: a folder to write to as it goes, instead of keeping the activations in memory. A run that was killed goes
             on where it stopped; the same call with other pairs, settings or another model is refused.
 
@@ -83,17 +87,19 @@ def capture_contrasts(
         raise ValueError(f"There are {len(pools)} pools for {len(pairs)} pairs; give one for all, or one a pair.")
     if unknown := set(pools) - set(get_args(Pool)):
         raise ValueError(f"{unknown.pop()!r} is no pool; there are {', '.join(get_args(Pool))}.")
+    if order not in get_args(Order):
+        raise ValueError(f"{order!r} is no order; there are {', '.join(get_args(Order))}.")
     pooled = list(zip(pairs, pools, strict=True))
     generated = (generated_tokens, generated_seed)
     if out is None:
-        return _captured(vlm, pooled, batch_size, chosen, generated, by_length, progress)
+        return _captured(vlm, pooled, batch_size, chosen, generated, order, progress)
     _check_agnostic(pooled)
-    settings = {"batch_size": batch_size, "layers": chosen, "generated": generated, "by_length": by_length}
+    settings = {"batch_size": batch_size, "layers": chosen, "generated": generated, "order": order}
     store = Store.begin(out, vlm, pooled, settings)
     missing = store.missing()
     for number in track(missing, "Capturing contrasts", disable=not progress, transient=True):
         part = pooled[store.rows(number)]
-        store.write(number, *_shard(vlm, part, batch_size, chosen, generated, by_length))
+        store.write(number, *_shard(vlm, part, batch_size, chosen, generated, order))
     return BankShards.open(out)
 
 
@@ -103,19 +109,19 @@ def _captured(
     batch_size: int,
     layers: tuple[int, ...],
     generated: tuple[int, int | None],
-    by_length: bool,
+    order: Order,
     progress: bool,
 ) -> ContrastBank:
     good, skipped = _readable(pooled)
     if not good:
         raise ValueError(f"None of the {len(pooled)} contrast pairs can be used; the first: {skipped[:1]}.")
     _check_agnostic(good)
-    order = sorted(range(len(good)), key=lambda row: _length(good[row][0])) if by_length else range(len(good))
-    arranged = [good[row] for row in order]
+    places = _arranged([pair for pair, _ in good], order)
+    arranged = [good[place] for place in places]
     batches = [arranged[start : start + batch_size] for start in range(0, len(good), batch_size)]
     steps = track(batches, "Capturing contrasts", disable=not progress, transient=True)
-    bank = join([capture_batch(vlm, batch, layers, generated) for batch in steps], skipped)
-    return bank.rows(sorted(range(len(good)), key=list(order).__getitem__)) if by_length else bank
+    bank = join([capture_batch(vlm, batch, layers, generated, order == "image") for batch in steps], skipped)
+    return bank if order == "given" else bank.rows(sorted(range(len(good)), key=places.__getitem__))
 
 
 def _shard(
@@ -124,11 +130,21 @@ def _shard(
     batch_size: int,
     layers: tuple[int, ...],
     generated: tuple[int, int | None],
-    by_length: bool,
+    order: Order,
 ) -> tuple[ContrastBank | None, list[tuple[str, str]]]:
     """The bank of these pairs, None where none of them can be used, and what was skipped."""
     good, skipped = _readable(pooled)
-    return (_captured(vlm, good, batch_size, layers, generated, by_length, False) if good else None), skipped
+    return (_captured(vlm, good, batch_size, layers, generated, order, False) if good else None), skipped
+
+
+def _arranged(pairs: Sequence[ContrastPair], order: Order) -> list[int]:
+    """The pairs' places in the order in which they run."""
+    if order == "length":
+        return sorted(range(len(pairs)), key=lambda place: _length(pairs[place]))
+    first: dict[Hashable, int] = {}
+    if order == "image":
+        return sorted(range(len(pairs)), key=lambda place: first.setdefault(image_of(pairs[place]), place))
+    return list(range(len(pairs)))
 
 
 def _length(pair: ContrastPair) -> tuple[int, int]:
@@ -144,10 +160,17 @@ def _check_agnostic(pooled: Sequence[Pooled]) -> None:
 
 def _readable(pairs: Sequence[Pooled]) -> tuple[list[Pooled], list[tuple[str, str]]]:
     good, skipped = [], []
+    wrong: dict[Hashable, str] = {}  # by image, "" for nothing
     for pair, pool in pairs:
-        try:
-            pair.prompt.images()
+        image = image_of(pair)
+        if image not in wrong:
+            try:
+                pair.prompt.images()
+                wrong[image] = ""
+            except ValueError as error:
+                wrong[image] = str(error)
+        if wrong[image]:
+            skipped.append((pair.id, wrong[image]))
+        else:
             good.append((pair, pool))
-        except ValueError as error:
-            skipped.append((pair.id, str(error)))
     return good, skipped

@@ -1,12 +1,14 @@
 """One batch of contrast pairs through a model: their common tokens once, then only what differs."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import torch
 from einops import einsum, rearrange
 from jaxtyping import Float, Int
+from PIL import Image
 from torch import Tensor
 
 from interv import VLM, Prompt, Site
@@ -19,8 +21,13 @@ Pooled = tuple[ContrastPair, Pool]
 
 
 def capture_batch(
-    vlm: VLM, batch: Sequence[Pooled], layers: tuple[int, ...], generated: tuple[int, int | None]
+    vlm: VLM,
+    batch: Sequence[Pooled],
+    layers: tuple[int, ...],
+    generated: tuple[int, int | None],
+    share_images: bool = False,
 ) -> ContrastBank:
+    """The bank of one batch. With `share_images`, pairs about the same image run behind one pass over it."""
     pairs, pools = zip(*batch, strict=True)
     first_of = _first_of(pairs)
     kept = [number for number, first in enumerate(first_of) if number in first]
@@ -36,7 +43,10 @@ def capture_batch(
     if shared is None:
         pooled = [_pooled_whole(vlm, tokens, weight, sites) for tokens, weight in zip(encoded, weights, strict=True)]
     else:
-        pooled = _pooled_behind(vlm, encoded, weights, shared, sites)
+        roots = list(range(len(pairs)))
+        if share_images:
+            roots, shared = _roots(pairs, encoded[0], shared)
+        pooled = _pooled_behind(vlm, encoded, weights, shared, roots, sites)
     context, positive, negative, *agnostic = (
         torch.stack([pooled[kept.index(number)][row] for row, number in enumerate(first)]) for first in first_of
     )
@@ -126,6 +136,37 @@ def _shared_lengths(encoded: Sequence[Encoded], weights: Sequence[Tensor]) -> li
     return lengths
 
 
+def image_of(pair: ContrastPair) -> Hashable:
+    """What two pairs have in common that show the same image: its path, or the very object."""
+    image = pair.prompt.image
+    return str(image) if isinstance(image, str | Path) else id(image)
+
+
+def _roots(pairs: Sequence[ContrastPair], encoded: Encoded, shared: list[int]) -> tuple[list[int], list[int]]:
+    """For each pair, the first of those about its image, or itself; and how many tokens it shares with that one."""
+    alone = list(range(len(pairs)))
+    if any(not isinstance(pair.prompt.image, Image.Image | str | Path) for pair in pairs):
+        return alone, shared  # which pixels are whose is known for one image a prompt
+    try:
+        encoded.images_of(alone)
+    except ValueError:
+        return alone, shared
+    first: dict[Hashable, int] = {}
+    roots = [first.setdefault(image_of(pair), row) for row, pair in enumerate(pairs)]
+    lengths = list(shared)
+    for root in first.values():
+        rows = [row for row in alone if roots[row] == root]
+        tokens = encoded.tokens(root)
+        length = min(min(shared[row], _common(tokens, encoded.tokens(row))) for row in rows)
+        image_end = int(encoded.image_mask[root][encoded.attention_mask[root].bool()].nonzero().max())
+        for row in rows:
+            if length > image_end:
+                lengths[row] = length
+            else:
+                roots[row] = row
+    return roots, lengths
+
+
 def _common(one: Int[Tensor, " one"], other: Int[Tensor, " other"]) -> int:
     length = min(len(one), len(other))
     differs = (one[:length] != other[:length]).nonzero()
@@ -145,12 +186,21 @@ def _pooled_whole(
 
 
 def _pooled_behind(
-    vlm: VLM, encoded: Sequence[Encoded], weights: Sequence[Tensor], shared: list[int], sites: list[Site]
+    vlm: VLM,
+    encoded: Sequence[Encoded],
+    weights: Sequence[Tensor],
+    shared: list[int],
+    roots: list[int],
+    sites: list[Site],
 ) -> list[Float[Tensor, "pairs layers d_model"]]:
-    """All variants of all pairs as rows of one continuation, padded on the right, behind the shared tokens."""
+    """All variants of all pairs as rows of one continuation, padded on the right, behind their roots' shared tokens."""
     pairs, variants, device = len(shared), len(encoded), encoded[0].input_ids.device
     blocks = 1 + max(site.layer or 0 for site in sites)
-    trunk = vlm.prefix(encoded[0].head(shared, pad_token_id=vlm.pad_token_id), blocks)
+    own = sorted(set(roots))
+    asked = encoded[0]
+    if len(own) < pairs:
+        asked = replace(asked.select(own), media=asked.images_of(own))
+    trunk = vlm.prefix(asked.head([shared[root] for root in own], vlm.pad_token_id), blocks)
     lengths = torch.tensor(
         [[int(tokens.attention_mask[row].sum()) - shared[row] for tokens in encoded] for row in range(pairs)]
     )
@@ -167,7 +217,7 @@ def _pooled_behind(
             positions[..., row, variant, :count] = tokens.position_ids[..., row, -count:]
             pooling[row, variant, :count] = weights[variant][row, -count:]
     activations = vlm.extend(
-        trunk.select([row for row in range(pairs) for _ in range(variants)]),
+        trunk.select([own.index(root) for root in roots for _ in range(variants)]),
         rearrange(ids, "pairs variants seq -> (pairs variants) seq"),
         rearrange(kept, "pairs variants seq -> (pairs variants) seq").long(),
         rearrange(positions, "... pairs variants seq -> ... (pairs variants) seq"),

@@ -35,6 +35,7 @@ class Arguments:
     dtype: str = "float32"
     contests: tuple[Kind, ...] = ("capture", "sweep", "generation", "training", "scale")
     items: int = 2  # contrast pairs in a capture
+    questions: int = 6  # contrast pairs about one image; in POPE's three files there are up to 18
     layers: int = 12  # layers of the capture sweep
     settings: int = 20  # configurations of the decoding sweep
     rounds: int = 7
@@ -56,6 +57,7 @@ def held(arguments: Arguments, on: Contestants) -> Iterator[contests.Contest]:
     layers = list(range(on.vlm.n_layers - 1, -1, -step))[: arguments.layers][::-1]
     if "capture" in arguments.contests:
         yield contests.capture_contest(on, items, layers[-1:])
+        yield contests.capture_contest(on, pairs(1, arguments.questions), layers[-1:], "image")
         yield contests.capture_contest(on, items[:1], layers)
     if "sweep" in arguments.contests:
         yield contests.sweep_contest(on, items, arguments.settings)

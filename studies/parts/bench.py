@@ -137,12 +137,14 @@ class Bench:
             return ContrastBank.load(folder)
         wanted = {example.id for example in self.examples(split)}
         pairs = [self.recipe.adapted(pair) for pair in self.task.pairs(split) if pair.id in wanted]
+        files = all(isinstance(pair.prompt.image, str | Path) for pair in pairs)
         bank = self.account.fit(
             lambda size: capture_contrasts(
                 self.vlm,
                 pairs,
                 batch_size=max(1, size // 4),
                 layers=sorted({*self.grid.writes, *self.grid.reads}),
+                order="image" if files else "given",
                 **self.recipe.capturing(pairs),
             )
         )

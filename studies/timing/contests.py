@@ -9,6 +9,7 @@ from torch import Tensor
 
 from interv import Site, stack
 from methods import L2S, ContrastPair, Contrasts, Query, capture_contrasts, steer
+from methods.capture import Order
 from methods.training import Weights
 from studies.timing import naive, published
 from studies.timing.models import Contestants
@@ -25,12 +26,14 @@ class Contest:
     numbers: dict[str, float] = field(default_factory=dict)
 
 
-def capture_contest(on: Contestants, items: Sequence[ContrastPair], layers: Sequence[int]) -> Contest:
+def capture_contest(
+    on: Contestants, items: Sequence[ContrastPair], layers: Sequence[int], order: Order = "given"
+) -> Contest:
     """Contrasts of the last token; the toolkit one pair at a time as well, which is the fair comparison."""
     model = naive.wrapped(on)
 
-    def toolkit(batch_size: int) -> Callable[[], Any]:
-        return lambda: capture_contrasts(on.vlm, items, batch_size=batch_size, layers=layers, progress=False)
+    def toolkit(size: int) -> Callable[[], Any]:
+        return lambda: capture_contrasts(on.vlm, items, batch_size=size, layers=layers, order=order, progress=False)
 
     theirs, plainly = published.capture(on, items, layers), naive.capture(on, model, items, layers)
     errors = []
@@ -41,7 +44,8 @@ def capture_contest(on: Contestants, items: Sequence[ContrastPair], layers: Sequ
             ):
                 errors += [gap(ours[:, index], other) for other in others]
     return Contest(
-        f"capture of {_counted(len(layers), 'layer')}, {_counted(len(items), 'pair')}",
+        f"capture of {_counted(len(layers), 'layer')}, {_counted(len(items), 'pair')}"
+        + (" about one image" if order == "image" else ""),
         {
             "published procedure": lambda: published.capture(on, items, layers),
             "plain nnsight": lambda: naive.capture(on, model, items, layers),

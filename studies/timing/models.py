@@ -101,13 +101,13 @@ def random_llava(
     return model.eval(), processor
 
 
-def pairs(count: int) -> list[ContrastPair]:
-    """Yes/no questions about images of noise, with the two answers as the contrast."""
+def pairs(images: int, questions: int = 1) -> list[ContrastPair]:
+    """So many yes/no questions about each image of noise, with the two answers as the contrast."""
     rng = np.random.default_rng(0)
+    noise = [Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)) for _ in range(images)]
     made = []
-    for number in range(count):
-        image = Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8))
-        word = EVERYDAY[number % len(EVERYDAY)].word
+    for number in range(images * questions):
+        image, word = noise[number // questions], EVERYDAY[number % len(EVERYDAY)].word
         asked = Prompt(image, presence_question(word))
         yes, no = (Prompt(image, asked.question, answer=presence_answer(word, answer)) for answer in ("yes", "no"))
         made.append(ContrastPair(asked, yes, no, id=str(number)))

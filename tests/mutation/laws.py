@@ -93,6 +93,9 @@ def refused(vlm: VLM) -> None:
 
 WITHOUT_DECODING = [case for case in scopes() if case.pushes[0].scope != "generated"]
 PAIRS = (contrasts.Contrast(SHOWING[0]), contrasts.Contrast(SHOWING[1], "yes, it is so", "no", " please"))
+ABOUT_TWO_IMAGES = tuple(
+    contrasts.Contrast(Ask(question, ((28, 28),), seed)) for question, seed in (("one", 0), ("more", 1), ("and one", 0))
+)
 TRUNCATED = [replace(case, pushes=(replace(case.pushes[0], place=law_07.PLACE),)) for case in scopes()]
 
 LAWS: dict[str, Check] = {
@@ -117,6 +120,13 @@ LAWS: dict[str, Check] = {
     "5 contrasts equal full passes": lambda vlm: [  # type: ignore[dict-item,return-value]
         contrasts.check_contrasts_equal_full_passes(vlm, PAIRS, pool) for pool in ("last", "mean")
     ],
+    "5 pairs about one image equal full passes": partial(
+        contrasts.check_contrasts_equal_full_passes,
+        contrasts=ABOUT_TWO_IMAGES,
+        pool="mean",
+        order="image",
+        batch_size=3,
+    ),
     "6 hooks from the start, the same reply": each(law_06.check_hooks_from_the_start_give_the_same_reply, SEVERAL),
     "6 hooks behind a prefill, the same bits": each(
         law_06.check_hooks_behind_the_same_prefill_give_the_same_bits, STEERED

@@ -34,6 +34,11 @@ def _(patch: pytest.MonkeyPatch) -> None:
     around(patch, methods.shared_prefix, "_shared_lengths", wrong)
 
 
+@fault("one image taken for that of every pair", "5 pairs about one image equal full passes")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(methods.shared_prefix, "image_of", lambda pair: "")
+
+
 @fault("answers averaged over one token too many", CONTRASTS)
 def _(patch: pytest.MonkeyPatch) -> None:
     around(patch, methods.shared_prefix, "_common", lambda common, one, other: max(0, common(one, other) - 1))

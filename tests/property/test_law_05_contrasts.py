@@ -37,9 +37,15 @@ class Contrast:
         return ContrastPair(images, *same, behavior="b", id=self.ask.question)
 
 
-def check_contrasts_equal_full_passes(vlm: VLM, contrasts: tuple[Contrast, ...], pool: Any) -> None:
+def check_contrasts_equal_full_passes(
+    vlm: VLM, contrasts: tuple[Contrast, ...], pool: Any, order: Any = "given", batch_size: int = 2
+) -> None:
     pairs = [contrast.pair() for contrast in contrasts]
-    bank = capture_contrasts(vlm, pairs, batch_size=2, pool=pool, generated_tokens=SAID, progress=False)
+    if order == "image":
+        pairs = about_the_same_objects(contrasts, pairs)
+    bank = capture_contrasts(
+        vlm, pairs, batch_size=batch_size, pool=pool, generated_tokens=SAID, order=order, progress=False
+    )
     assert bank.layers == tuple(range(vlm.n_layers))
     assert bank.id == tuple(contrast.ask.question for contrast in contrasts)
     for row, contrast in enumerate(contrasts):
@@ -47,6 +53,21 @@ def check_contrasts_equal_full_passes(vlm: VLM, contrasts: tuple[Contrast, ...],
         close(bank.context[row], by_hand(vlm, asked, "last"))
         close(bank.positive[row], by_hand(vlm, positive, pool))
         close(bank.negative[row], by_hand(vlm, negative, pool))
+
+
+def about_the_same_objects(contrasts: tuple[Contrast, ...], pairs: list[ContrastPair]) -> list[ContrastPair]:
+    """The pairs, of which those that show the same pixels hold the same image."""
+    first: dict[Any, Any] = {}
+    made = []
+    for contrast, pair in zip(contrasts, pairs, strict=True):
+        image = pair.prompt.image if len(contrast.ask.sizes) != 1 else pair.prompt.image[0]  # type: ignore[index]
+        image = first.setdefault((contrast.ask.sizes, contrast.ask.seed), image)
+        made.append(
+            replace(
+                pair, **{name: replace(getattr(pair, name), image=image) for name in ("prompt", "positive", "negative")}
+            )
+        )
+    return made
 
 
 def by_hand(vlm: VLM, ask: Ask, pool: str) -> Tensor:
@@ -81,6 +102,26 @@ def contrast_lists(draw: st.DrawFn) -> tuple[Contrast, ...]:
 @given(contrasts=contrast_lists(), pool=st.sampled_from(("last", "before_last", "mean", "mean_generated")))
 def test_contrasts_equal_full_passes(vlm: VLM, contrasts: tuple[Contrast, ...], pool: str) -> None:
     check_contrasts_equal_full_passes(vlm, contrasts, pool)
+
+
+@st.composite
+def contrasts_about_few_images(draw: st.DrawFn) -> tuple[Contrast, ...]:
+    """Several questions about one of two images, of two sizes, in any order; at times one without an image."""
+    words = st.sampled_from(("yes", "no", "it is", "yes, it is so"))
+    shown = st.sampled_from((((28, 28),), ((28, 28),), ((28, 28),), ((56, 28),), ()))
+    ask = st.builds(Ask, st.text("abc ?", min_size=1, max_size=9), shown, st.integers(0, 1))
+    return tuple(draw(st.lists(st.builds(Contrast, ask, words, words), min_size=2, max_size=5)))
+
+
+@given(
+    contrasts=contrasts_about_few_images(),
+    pool=st.sampled_from(("last", "mean", "mean_generated")),
+    batch_size=st.integers(2, 5),
+)
+def test_pairs_about_one_image_equal_full_passes(
+    vlm: VLM, contrasts: tuple[Contrast, ...], pool: str, batch_size: int
+) -> None:
+    check_contrasts_equal_full_passes(vlm, contrasts, pool, "image", batch_size)
 
 
 def test_other_images_in_the_completions_run_whole(vlm: VLM) -> None:

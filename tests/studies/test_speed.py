@@ -25,6 +25,7 @@ def test_every_contest_runs_and_its_contestants_agree() -> None:
         model="random-tiny",
         contests=("capture", "sweep", "generation", "training"),
         layers=2,
+        questions=3,
         settings=3,
         rounds=1,
         train_pairs=160,
@@ -35,7 +36,7 @@ def test_every_contest_runs_and_its_contestants_agree() -> None:
     )
     result = speed.measure(arguments)
     assert [record["what"] for record in result["times"] if record["who"].startswith(("published", "unsteered"))]
-    assert len({record["what"] for record in result["times"]}) == 6
+    assert len({record["what"] for record in result["times"]}) == 7
     equal = {record["what"]: record["equal"] for record in result["times"]}
     assert equal["3 settings x 8 tokens"] == "6 of 6 replies equal to the last token"
     assert equal["64 tokens, steered by L2S"] == "3 of 3 replies equal to the last token"

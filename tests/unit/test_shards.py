@@ -114,7 +114,7 @@ def test_unreadable_images_are_left_out(small: VLM, tmp_path: Path) -> None:
 
 def test_batches_by_length_keep_the_order_of_the_pairs(small: VLM) -> None:
     given = capture_contrasts(small, made(), batch_size=3, progress=False)
-    sorted_ = capture_contrasts(small, made(), batch_size=3, progress=False, by_length=True)
+    sorted_ = capture_contrasts(small, made(), batch_size=3, progress=False, order="length")
     assert sorted_.id == given.id
     assert sorted_.behavior == given.behavior
     torch.testing.assert_close(sorted_.context, given.context, atol=1e-5, rtol=1e-5)
@@ -178,7 +178,7 @@ vlm = build("random-llava")
 vlm.d_model = WIDTH
 methods.shards.SHARD_BYTES = 2**21
 
-def wide(vlm, batch, layers, generated):
+def wide(vlm, batch, layers, *rest):
     parts = torch.randn(3, len(batch), len(layers), WIDTH, generator=torch.Generator().manual_seed(len(batch)))
     names = tuple(pair.behavior for pair, _ in batch), tuple(pair.id for pair, _ in batch)
     return ContrastBank(*parts, None, *names, layers, vlm.fingerprint)

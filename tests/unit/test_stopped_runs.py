@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -133,6 +134,23 @@ def test_a_row_is_not_copied_to_be_repeated(vlm: VLM) -> None:
     assert keys.untyped_storage().data_ptr() == prefill.cache.layers[0].keys.untyped_storage().data_ptr()
     with pytest.raises(IndexError):
         prefill.select([1])
+
+
+def test_an_image_runs_once_for_all_pairs_about_it(vlm: VLM, tmp_path: Path) -> None:
+    """Whether it is named by its path or is the same object, and in whatever order the pairs come."""
+    files = [tmp_path / "red.png", tmp_path / "blue.png"]
+    for file, color in zip(files, ("red", "blue"), strict=True):
+        Image.new("RGB", (28, 28), color).save(file)
+    asks = [Prompt(files[number % 2], f"is it {number} ?") for number in range(6)]
+    pairs = [ContrastPair(ask, replace(ask, answer="yes"), replace(ask, answer="no")) for ask in asks]
+    seen: list[int] = []
+    tower = vlm.model.get_submodule(vlm.layout.projector)
+    handle = tower.register_forward_hook(lambda module, args, output: seen.append(output.numel()))
+    alone = capture_contrasts(vlm, pairs, batch_size=6, progress=False)
+    shared = capture_contrasts(vlm, pairs, batch_size=6, order="image", progress=False)
+    handle.remove()
+    assert seen[0] == 3 * seen[1]
+    torch.testing.assert_close(shared.positive, alone.positive, atol=1e-5, rtol=1e-5)
 
 
 def test_images_are_processed_once_a_pair(vlm: VLM, monkeypatch: pytest.MonkeyPatch) -> None:
