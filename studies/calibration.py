@@ -5,7 +5,8 @@
 `calibrate` is the search: the divergence of next-token distributions proposes, the quality of replies decides. This
 study answers the whole grid on all validation examples, then chooses on one half of them and judges on the other, many
 times over: once from the whole grid, and once as `calibrate` would, of which only the replies that it asks for count.
-Replies are looked up, so that no halving costs anything. No test example is looked at.
+Replies are looked up, so that no halving costs anything. No test example is looked at, unless `--test` asks to judge
+there, once and for all, what the search and the whole grid choose on all validation examples.
 """
 
 import sys
@@ -27,13 +28,13 @@ from studies.metrics import Record, Row
 from studies.parts.bench import Bench, Common, known, opened, prepare
 from studies.parts.choosing import BUDGET, STRENGTHS, Choice, Grid, thinned
 from studies.parts.fitting import STEERING
-from studies.parts.results import Results
+from studies.parts.results import Results, key
 from studies.parts.units import Setting
 from studies.parts.validation import about, finish, judged_rows
 from studies.plots.heatmaps import both
-from studies.search.regret import SHARES, divergence_figure, halved, regret_figure, regrets, said, summary
-from studies.search.searching import Account, Diverge, Found, Search, interleaved
-from studies.search.trials import Trials, replayed, unsteered
+from studies.search.regret import SHARES, divergence_figure, grid_choice, halved, regret_figure, regrets, said, summary
+from studies.search.searching import Account, Diverge, Found, Search, interleaved, score
+from studies.search.trials import Trials, in_order, replayed, unsteered
 from studies.tasks.task import Example, Task
 
 
@@ -110,6 +111,7 @@ class Arguments(Common):
     budget: float = BUDGET  # the share of well-formed replies that may be lost
     share: float = 0.2  # of the grid's cost that the search may take
     halvings: int = 10  # how often the examples are halved, each half being judged once
+    test: bool = False  # judge what is chosen on all validation examples on the test examples too
     shown: int = 8  # examples of each subset whose image and replies go into the report
 
 
@@ -151,6 +153,8 @@ def calibration(arguments: Arguments) -> list[Record]:
         lines = summary(records)
         bench.results.write("regret.json", records)
         bench.results.write("summary.json", lines)
+        if arguments.test:
+            bench.results.write("test.json", on_test(bench, searches, plain))
         pictures = draw(bench, searches, divergence, lines)
         title = f"Layer and strength for less: {task.name} on {vlm.name}"
         table = finish(bench, chosen_rows(bench, searches, arguments.shown), title, pictures)
@@ -182,6 +186,25 @@ def chosen_rows(bench: Bench, searches: Mapping[str, Search], shown: int) -> lis
             named = {name: columns[name] for name in ("method", "strength", "reads", "writes")}
             choices.append(Choice(**named, objective=found.effect, valid=found.quality))
     return judged_rows(bench, rest, choices, shown)
+
+
+def on_test(bench: Bench, searches: Mapping[str, Search], plain: Setting) -> list[Record]:
+    """What each search, and each whole grid, chooses on all validation examples, as it does on all test examples.
+
+    Records {method, n, cost, effect, full, unsteered} as in `regrets`.
+    """
+    examples, records = bench.examples("test"), []
+    for name, search in searches.items():
+        fresh = replace(search, account=Account())
+        choice, whole = fresh.run(), len(search.settings) * len(search.examples)
+        chosen = [plain if i is None else search.settings[i] for i in (choice.index, grid_choice(fresh), None)]
+        for setting in chosen:
+            bench.answer("test", examples, [setting])
+        rows = {key(row): row for row in bench.rows("test")}
+        effects = [score(bench.task, own)[0] for own in in_order(rows, chosen, examples, "test")]
+        record = {"method": name, "n": len(examples), "cost": choice.cost / whole}
+        records.append(record | dict(zip(("effect", "full", "unsteered"), effects, strict=True)))
+    return records
 
 
 def draw(

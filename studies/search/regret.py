@@ -34,10 +34,8 @@ def regrets(search: Search, shares: Sequence[float], halvings: int) -> list[Reco
     for halving in range(halvings):
         for half, rest in (halved(search.examples, halving), halved(search.examples, halving)[::-1]):
             here, there = (replace(search, examples=part, account=Account()) for part in (half, rest))
-            every = list(range(len(search.settings)))
-            full = usable(here, here.best(every, len(half), 1)[0])
-            best = usable(there, there.best(every, len(rest), 1)[0])
-            whole = len(every) * len(half)
+            full, best = grid_choice(here), grid_choice(there)
+            whole = len(search.settings) * len(half)
             for share in shares:
                 for pruned in (True, False):
                     found = replace(here, share=share, divergence=pruned, account=Account()).run()
@@ -52,10 +50,15 @@ def regrets(search: Search, shares: Sequence[float], halvings: int) -> list[Reco
     return records
 
 
-def usable(search: Search, index: int) -> int | None:
-    """The candidate, or None where it does not keep the budget or does no better than the unsteered model."""
-    scores = search.measure([None, index], len(search.examples))
-    within = scores[index][1] >= search.floor(len(search.examples))
+def grid_choice(search: Search) -> int | None:
+    """The best candidate by all replies to all examples.
+
+    None where it does not keep the budget or does no better than the unsteered model.
+    """
+    count = len(search.examples)
+    index = search.best(range(len(search.settings)), count, 1)[0]
+    scores = search.measure([None, index], count)
+    within = scores[index][1] >= search.floor(count)
     return index if within and scores[index][0] > scores[None][0] else None
 
 

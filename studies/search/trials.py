@@ -16,7 +16,7 @@ from studies.parts.results import Results, key, read_rows
 from studies.parts.units import Setting, own_vectors, side_by_side
 from studies.run import answer
 from studies.search.searching import Reply
-from studies.tasks.task import Example, Task
+from studies.tasks.task import Example, Split, Task
 
 SIDE_BY_SIDE = 8  # settings that share a pass
 
@@ -57,7 +57,7 @@ class Trials:
         judged = getattr(self.task, "judged", None)
         marked = rows if judged is None else judged(rows, self.results.folder / "verdicts.jsonl")
         self._rows.update({key(row): row for row in marked})
-        return found(self._rows, asked, examples)
+        return in_order(self._rows, asked, examples)
 
     def diverge(self, settings: Sequence[Setting], examples: Sequence[Example]) -> np.ndarray:
         size = max(1, self.batch_size // SIDE_BY_SIDE)
@@ -94,12 +94,12 @@ def _log_probabilities(logits: Tensor) -> Tensor:
     return logits.float().log_softmax(dim=-1)
 
 
-def found(
-    rows: dict[tuple[Any, ...], Row], settings: Sequence[Setting], examples: Sequence[Example]
+def in_order(
+    rows: dict[tuple[Any, ...], Row], settings: Sequence[Setting], examples: Sequence[Example], split: Split = "val"
 ) -> list[list[Row]]:
-    """The rows of each setting on these validation examples, in their order."""
+    """The rows of each setting on these examples, in their order."""
     return [
-        [rows[key({"id": example.id, "split": "val", **columns})] for example in examples]
+        [rows[key({"id": example.id, "split": split, **columns})] for example in examples]
         for columns in (setting.columns() for setting in settings)
     ]
 
@@ -109,6 +109,6 @@ def replayed(rows: Sequence[Row], plain: Setting) -> Reply:
     by_key = {key(row): row for row in rows}
 
     def reply(settings: Sequence[Setting | None], examples: Sequence[Example]) -> list[list[Row]]:
-        return found(by_key, [plain if setting is None else setting for setting in settings], examples)
+        return in_order(by_key, [plain if setting is None else setting for setting in settings], examples)
 
     return reply

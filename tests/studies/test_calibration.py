@@ -173,3 +173,22 @@ def test_the_study_writes_its_regret(tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert "the image of" in page
     assert "no image" not in page
+
+
+def test_choices_are_judged_on_test_examples_when_asked(tmp_path):
+    """Also of a study that is finished, which then answers the test examples alone."""
+    arguments = Arguments(
+        limit=3, out=tmp_path, methods=("MeanSteering",), writes=(3,), strength=(0.3, 1.0), halvings=1, shown=1
+    )
+    calibration(arguments)
+    assert not (tmp_path / "test.json").exists()
+    before = read_rows(tmp_path)
+    assert {row["split"] for row in before} == {"val"}
+    calibration(replace(arguments, test=True))
+    (record,) = json.loads((tmp_path / "test.json").read_text())
+    added = read_rows(tmp_path)[len(before) :]
+    assert {row["split"] for row in added} == {"test"}
+    right = [row["parsed"] == row["target"] for row in added if row["method"] == "NoSteering"]
+    assert record["n"] == len(right)
+    assert record["unsteered"] == pytest.approx(np.mean(right))
+    assert 0 <= record["effect"] <= 1
