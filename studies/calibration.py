@@ -195,7 +195,7 @@ def on_test(bench: Bench, searches: Mapping[str, Search], plain: Setting) -> lis
     """
     examples, records = bench.examples("test"), []
     for name, search in searches.items():
-        fresh = replace(search, account=Account())
+        fresh = replace(search, examples=interleaved(search.examples, bench.common.seed), account=Account())
         choice, whole = fresh.run(), len(search.settings) * len(search.examples)
         chosen = [plain if i is None else search.settings[i] for i in (choice.index, grid_choice(fresh), None)]
         for setting in chosen:
