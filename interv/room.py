@@ -1,7 +1,9 @@
-"""A key-value cache with room for the tokens to come: each is written where concatenation would copy all before it."""
+"""Key-value caches that copy less: with room for the tokens to come, or for one forward that keeps nothing."""
 
 from typing import Any
 
+import torch
+from jaxtyping import Int
 from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer
@@ -33,6 +35,35 @@ class RoomyLayer(DynamicLayer):
             own[..., start:end, :] = new
         self.keys, self.values = (own[..., :end, :] for own in self._own)
         return self.keys, self.values
+
+
+class PassingLayer(DynamicLayer):
+    """A layer that other rows continue from, for one forward: its block is given what it needs, and nothing is kept."""
+
+    def __init__(self, layer: DynamicLayer, rows: Int[Tensor, " rows"]) -> None:
+        super().__init__()
+        self.dtype, self.device = layer.dtype, layer.device
+        self.keys, self.values, self.is_initialized = layer.keys, layer.values, True
+        self._rows = rows
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        return self._behind(self.keys, key_states), self._behind(self.values, value_states)
+
+    def _behind(self, kept: Tensor, new: Tensor) -> Tensor:
+        whole = kept.expand(len(new), -1, -1, -1) if len(kept) == 1 else kept[self._rows]
+        return torch.cat([whole, new], dim=-2)
+
+
+def pass_on(cache: Cache, rows: Int[Tensor, " rows"]) -> None:
+    """Let rows continue from these rows of the cache, in one forward that leaves it as it is.
+
+    Plain layers copy what is repeated one at a time, and not all of them before.
+    """
+    for number, layer in enumerate(cache.layers):
+        if type(layer) is DynamicLayer and layer.is_initialized:
+            cache.layers[number] = PassingLayer(layer, rows)
+        else:
+            layer.batch_select_indices(rows)
 
 
 def make_room(cache: Cache, tokens: int) -> None:

@@ -21,6 +21,7 @@ from interv.plan import Location, Plan
 from interv.prefill import Prefill, empty_cache, fork
 from interv.prompt import Prompt
 from interv.replies import Replies, replies_of
+from interv.room import pass_on
 from interv.scope import PROMPT_SCOPES, Step
 from interv.site import HOOKS, Site
 from interv.trace import Tracer
@@ -132,20 +133,26 @@ class VLM:
     def extend(
         self,
         prefill: Prefill,
+        rows: Sequence[int],
         input_ids: Int[Tensor, "batch seq"],
         attention_mask: Int[Tensor, "batch seq"],
         position_ids: Int[Tensor, "batch seq"] | Int[Tensor, "3 batch seq"],
         sites: Sequence[Site],
     ) -> dict[Site, Float[Tensor, "batch seq width"]]:
-        """Run further tokens behind a prefill or a prefix and read the sites at all of them, padding too."""
+        """Run further tokens behind a prefill or a prefix and read the sites at all of them, padding too.
+
+        `rows[i]` is the row of the prefill that row i follows; any number of rows may follow one.
+        """
         plan = self._plan([Capture(site, "all") for site in sites], len(input_ids))
-        every = torch.ones_like(attention_mask)
+        every, behind = torch.ones_like(attention_mask), torch.tensor(rows, device=attention_mask.device)
         inputs = {
             "input_ids": input_ids,
-            "attention_mask": torch.cat([prefill.encoded.attention_mask, attention_mask], dim=1),
+            "attention_mask": torch.cat([prefill.encoded.attention_mask[behind], attention_mask], dim=1),
             "position_ids": position_ids,
         }
-        self._forward(plan, Step.of_prompt(every, every == 0), inputs, fork(prefill.cache), self.layout.end_of(sites))
+        cache = fork(prefill.cache)
+        pass_on(cache, behind)
+        self._forward(plan, Step.of_prompt(every, every == 0), inputs, cache, self.layout.end_of(sites))
         return {site: torch.stack(plan.captured[i][0]) for i, site in enumerate(sites)}
 
     def logits(self, prompts: Sequence[Prompt] | Prefill, ops: Sequence[Op] = ()) -> Float[Tensor, "batch vocabulary"]:

@@ -217,7 +217,8 @@ def _pooled_behind(
             positions[..., row, variant, :count] = tokens.position_ids[..., row, -count:]
             pooling[row, variant, :count] = weights[variant][row, -count:]
     activations = vlm.extend(
-        trunk.select([own.index(root) for root in roots for _ in range(variants)]),
+        trunk,
+        [own.index(root) for root in roots for _ in range(variants)],
         rearrange(ids, "pairs variants seq -> (pairs variants) seq"),
         rearrange(kept, "pairs variants seq -> (pairs variants) seq").long(),
         rearrange(positions, "... pairs variants seq -> ... (pairs variants) seq"),

@@ -37,13 +37,13 @@ def measured(kind: str, model: str, count: int) -> dict[str, Any]:
 def capture_bytes(vlm: VLM, batch: int, prefix: int, tail: int, layers: int, variants: int = 3) -> int:
     """About what a capture holds beside the model and a shard, in bytes; the number of pairs is not in it.
 
-    The cache of the prefixes, their copies for the rows behind them and these rows as they grow, what is read there,
-    and one block's widest activations.
+    The cache of the prefixes, one block of it twice for the rows behind them, what is read there, and one block's
+    widest activations.
     """
     text, size = vlm.model.config.get_text_config(), vlm.model.dtype.itemsize
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-    keys = 2 * text.num_hidden_layers * heads * (text.hidden_size // text.num_attention_heads) * size
-    cache = keys * batch * (prefix + variants * (prefix + prefix + tail))
+    keys = 2 * heads * (text.hidden_size // text.num_attention_heads) * size
+    cache = keys * batch * (text.num_hidden_layers * prefix + variants * (prefix + prefix + tail))
     read = 2 * layers * batch * variants * tail * text.hidden_size * size
     block = batch * prefix * (3 * text.intermediate_size + 6 * text.hidden_size) * size
     return cache + read + block

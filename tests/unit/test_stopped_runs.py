@@ -99,6 +99,18 @@ def test_nothing_is_generated_behind_a_prefix(vlm: VLM) -> None:
             run(prefix.select([0, 0]))
 
 
+def test_any_rows_follow_a_prefix_and_leave_it_as_it_is(vlm: VLM) -> None:
+    encoded = vlm.encode([asked(), asked("or is it blue ?")])
+    prefix, rows, site = vlm.prefix(encoded, 2), [1, 0, 1], Site(1)
+    ids, mask = encoded.input_ids[rows, -1:], torch.ones(3, 1, dtype=torch.long)
+    positions, length = encoded.position_ids[..., rows, -1:] + 1, prefix.cache.get_seq_length()
+    once, again = (vlm.extend(prefix, rows, ids, mask, positions, [site])[site] for _ in range(2))
+    assert torch.equal(once, again)
+    assert torch.equal(once[0], once[2])
+    assert (once[0] != once[1]).any()
+    assert prefix.cache.get_seq_length() == length
+
+
 @pytest.mark.parametrize("rows", [1, 3])
 def test_a_cache_with_room_is_the_growing_cache(rows: int) -> None:
     """Also past its room, after a crop, with other rows, and without touching the cache that it came from."""
