@@ -49,7 +49,7 @@ class Encoded:
 
     def select(self, rows: Sequence[int]) -> "Encoded":
         """These rows, in this order, without their images: for tokens that run behind a cache."""
-        index = torch.tensor(list(rows), device=self.input_ids.device)
+        index = torch.tensor(list(rows))
         return replace(
             self,
             input_ids=self.input_ids[index],

@@ -35,7 +35,7 @@ class Prefill:
     def select(self, rows: Sequence[int]) -> "Prefill":
         """These rows, in this order; a row may come several times, once for each way of steering it."""
         chosen = list(rows)
-        index = torch.tensor(chosen, device=self.encoded.input_ids.device)
+        index = torch.tensor(chosen)  # on the CPU: the layers of a model may lie on several devices
         captured = {site: values[index] for site, values in self.captured.items()}
         return Prefill(self.encoded.select(chosen), _rows_of(self.cache, index), captured, self.blocks)
 

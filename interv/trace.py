@@ -21,6 +21,10 @@ class _Place(NNsight):
         pass
 
 
+class _Stop(Exception):
+    """The model has come as far as it was to run."""
+
+
 class Tracer:
     """A model for nnsight, of which only the modules are wrapped that some run has visited."""
 
@@ -44,8 +48,10 @@ class Tracer:
         One worker a location: the order in which the model runs its modules then orders the workers, and no worker can
         slip into the next step by waiting for a module that this step has passed. Without visits nothing is traced.
         """
-        if not visits and until is None:
+        if not visits:
             with torch.no_grad():
+                if until is not None:
+                    return self._stopped(inputs, *until)
                 return self.model.generate(**inputs) if generate else self.model(**inputs)  # type: ignore[operator]
         workers = [(self._place(path), side, visit) for (path, side), visit in visits.items()]
         stop = EarlyStopException()
@@ -64,6 +70,22 @@ class Tracer:
         stop.__traceback__ = stop.__context__ = None
         stop.__dict__.clear()
         return store.get("result")
+
+    def _stopped(self, inputs: Mapping[str, Any], path: str, side: Side) -> None:
+        """Call the model up to this place, by a plain hook."""
+
+        def stop(*_: Any) -> None:
+            raise _Stop
+
+        module = self.model.get_submodule(path)
+        hook = module.register_forward_pre_hook if side == "input" else module.register_forward_hook
+        handle = hook(stop)
+        try:
+            self.model(**inputs)
+        except _Stop:
+            pass
+        finally:
+            handle.remove()
 
     def _place(self, path: str) -> Envoy:
         module = self.model.get_submodule(path)

@@ -144,7 +144,7 @@ class VLM:
         `rows[i]` is the row of the prefill that row i follows; any number of rows may follow one.
         """
         plan = self._plan([Capture(site, "all") for site in sites], len(input_ids))
-        every, behind = torch.ones_like(attention_mask), torch.tensor(rows, device=attention_mask.device)
+        every, behind = torch.ones_like(attention_mask), torch.tensor(rows)
         inputs = {
             "input_ids": input_ids,
             "attention_mask": torch.cat([prefill.encoded.attention_mask[behind], attention_mask], dim=1),
