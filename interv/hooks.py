@@ -88,13 +88,14 @@ class _Cursor:
         if not self.generating and (start == 0 or self.prompt is None):
             self.start(ids, kwargs.get("attention_mask"))
         assert self.prompt is not None
-        self.step = self._step(ids, start, self.prompt.repeat_interleave(len(ids) // len(self.prompt), dim=0))
+        self.step = self._step(ids, start, self.prompt)
 
     def _step(self, ids: Tensor, start: int, prompt: Tensor) -> Step:
         """Of the tokens from `start` on, those inside the prompt's length are the prompt's, the others generated."""
         length = prompt.shape[1]
         if start >= length and ids.shape[1] == 1:
             return self._generated(len(ids), ids.device)
+        prompt = prompt.repeat_interleave(len(ids) // len(prompt), dim=0)
         position = torch.arange(start, start + ids.shape[1], device=ids.device)
         inside = (position < length) & prompt[:, position.clamp_max(length - 1)]
         parts: dict[str, Any] = {
