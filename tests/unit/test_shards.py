@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from safetensors.torch import load_file
 
 import methods.shards
 from interv import VLM, Prompt
-from methods import L2S, BankShards, ContrastBank, ContrastPair, capture_contrasts
+from methods import L2S, STEERERS, BankShards, ContrastBank, ContrastPair, Query, capture_contrasts
+from methods.steerer import Fitted
 from methods.training import initial_weights
 from tests.tiny_models import build
 
@@ -63,6 +65,24 @@ def test_shards_hold_what_memory_would(small: VLM, tmp_path: Path) -> None:
     assert torch.equal(vectors, own.vectors[rows])
     assert torch.equal(at.loaded().vectors, own.vectors)
     assert torch.equal(torch.cat([vectors for _, vectors in at.batches(3)]), own.vectors)
+
+
+@pytest.mark.usefixtures("small_shards")
+@pytest.mark.parametrize("method", STEERERS, ids=lambda method: method.__name__)
+def test_every_method_fits_shards_as_it_fits_memory(method: type[Fitted], small: VLM, tmp_path: Path) -> None:
+    pairs = [replace(pair, agnostic=(pair.negative, pair.positive)) for pair in made()]
+    shards = capture_contrasts(small, pairs, batch_size=BATCH, progress=False, out=tmp_path).at(reads=1, writes=0)
+    query = Query(torch.randn(2, small.d_model), torch.randn(2, small.d_model))
+    options = {"init": "random"} if method is L2S else {}  # singular vectors are the same up to their sign
+    ours, plain = (method.fit(train, **options).ops(query) for train in (shards, shards.loaded()))
+    for op, twin in zip(ours, plain, strict=True):
+        torch.testing.assert_close(op.vector, twin.vector, atol=1e-4, rtol=1e-3)
+        assert (op.site, op.scope, op.strength, op.fingerprint) == (
+            twin.site,
+            twin.scope,
+            twin.strength,
+            twin.fingerprint,
+        )
 
 
 @pytest.mark.usefixtures("small_shards")
@@ -123,6 +143,8 @@ def test_batches_by_length_keep_the_order_of_the_pairs(small: VLM) -> None:
 
 KILLED = """
 import os, sys
+import torch
+torch.set_num_threads(1)  # as in the tests: on several threads a busy machine may round otherwise
 import methods.capture, methods.shards
 from methods import capture_contrasts
 from tests.tiny_models import build
@@ -212,12 +234,15 @@ print(json.dumps({"grown": peak[0] - before, "written": written}))
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from Linux's /proc")
 def test_memory_does_not_grow_with_the_pairs(tmp_path: Path) -> None:
-    """16 times as many pairs, 50 MB of activations against 3: the capture and a training hold no more."""
+    """64 times as many pairs, 201 MB of activations against 3: the capture and a training hold no more.
+
+    The allocator's own noise is some 10 MB. Keeping one of the three activations of every pair would take 67 MB.
+    """
     small, large = (
-        json.loads(run(MEMORY, str(tmp_path / str(count)), str(count)).stdout.splitlines()[-1]) for count in (64, 1024)
+        json.loads(run(MEMORY, str(tmp_path / str(count)), str(count)).stdout.splitlines()[-1]) for count in (64, 4096)
     )
-    assert large["written"] == 16 * small["written"] > 48e6
-    assert large["grown"] < small["grown"] + 12e6 < large["written"] / 2
+    assert large["written"] == 64 * small["written"] > 200e6
+    assert large["grown"] < small["grown"] + large["written"] / 6
 
 
 @pytest.mark.usefixtures("small_shards")
