@@ -10,7 +10,7 @@ from methods.no_steering import NoSteering
 from methods.norm_rnd import NormRnd
 from methods.p2s import P2S
 from methods.prompt_steering import PromptSteering
-from methods.shards import BankShards, ShardedContrasts
+from methods.sharded import BankShards, ShardedContrasts
 from methods.steerer import Query, Steerer
 from methods.steering import steer
 from methods.training import CosineWeight

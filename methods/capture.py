@@ -8,7 +8,8 @@ from rich.progress import track
 
 from interv import VLM
 from methods.contrasts import ContrastBank, ContrastPair, join
-from methods.shards import BankShards, Store
+from methods.sharded import BankShards
+from methods.shards import Store
 from methods.shared_prefix import Pool, Pooled, capture_batch, image_of
 
 Order = Literal["given", "length", "image"]

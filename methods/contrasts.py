@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -11,6 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from interv import Prompt
+
+_TENSORS, _CARD = "contrasts.safetensors", "contrasts.json"
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,20 @@ class Contrasts:
         difference = self.positive - self.negative
         return difference if self.scale is None else difference * self.scale[:, None]
 
+    @property
+    def mean_vector(self) -> Float[Tensor, " d_model"]:
+        return self.vectors.mean(dim=0)
+
+    @property
+    def mean_norm(self) -> Float[Tensor, ""]:
+        """The mean length of the contrast vectors."""
+        return self.vectors.norm(dim=1).mean()
+
+    @property
+    def mean_agnostic(self) -> Float[Tensor, " d_model"] | None:
+        """The mean contrast vector of the second pair, where there was one."""
+        return None if self.agnostic is None else self.agnostic.mean(dim=0)
+
     def equalised(self, groups: Sequence[Sequence[str]]) -> "Contrasts":
         """Each group of behaviours brought to the first group's mean norm; behaviours in no group stay as they are.
 
@@ -115,6 +132,15 @@ class Contrasts:
             None if self.agnostic is None else self.agnostic[chosen],
             None if self.scale is None else self.scale[chosen],
         )
+
+    def save(self, folder: str | Path) -> None:
+        """Write `contrasts.safetensors` and `contrasts.json` into the folder."""
+        _save(self, folder)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Contrasts":
+        """Read what `save` wrote. Raises ValueError where the folder holds no contrasts of one pair of layers."""
+        return cls(**_load(folder, cls, "reads"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,33 +193,12 @@ class ContrastBank:
 
     def save(self, folder: str | Path) -> None:
         """Write `contrasts.safetensors` and `contrasts.json` into the folder."""
-        path = Path(folder)
-        path.mkdir(parents=True, exist_ok=True)
-        tensors = {name: getattr(self, name) for name in ("context", "positive", "negative", "agnostic")}
-        save_file(
-            {name: value.contiguous() for name, value in tensors.items() if value is not None},
-            path / "contrasts.safetensors",
-        )
-        card = {name: getattr(self, name) for name in ("behavior", "id", "layers", "fingerprint", "skipped")}
-        (path / "contrasts.json").write_text(json.dumps(card, indent=1))
+        _save(self, folder)
 
     @classmethod
     def load(cls, folder: str | Path) -> "ContrastBank":
-        """Read what `save` wrote."""
-        path = Path(folder)
-        tensors = load_file(path / "contrasts.safetensors")
-        card = json.loads((path / "contrasts.json").read_text())
-        return cls(
-            tensors["context"],
-            tensors["positive"],
-            tensors["negative"],
-            tensors.get("agnostic"),
-            tuple(card["behavior"]),
-            tuple(card["id"]),
-            tuple(card["layers"]),
-            card["fingerprint"],
-            tuple((id_, reason) for id_, reason in card["skipped"]),
-        )
+        """Read what `save` wrote. Raises ValueError where the folder holds no bank."""
+        return cls(**_load(folder, cls, "layers"))
 
     def _index(self, layer: int) -> int:
         if layer not in self.layers:
@@ -216,3 +221,27 @@ def join(banks: Sequence[ContrastBank], skipped: Sequence[tuple[str, str]] = ())
         first.fingerprint,
         tuple(skipped),
     )
+
+
+def _save(contrasts: Contrasts | ContrastBank, folder: str | Path) -> None:
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    values = {field.name: getattr(contrasts, field.name) for field in fields(contrasts)}
+    tensors = {name: value.contiguous() for name, value in values.items() if isinstance(value, Tensor)}
+    save_file(tensors, path / _TENSORS)
+    card = {name: value for name, value in values.items() if name not in tensors and value is not None}
+    (path / _CARD).write_text(json.dumps(card, indent=1))
+
+
+def _load(folder: str | Path, kind: type, mark: str) -> dict[str, Any]:
+    """The fields of a saved value; `mark` is one that only this kind of value has."""
+    path = Path(folder)
+    card = json.loads((path / _CARD).read_text()) if (path / _CARD).exists() else {}
+    if mark not in card:
+        raise ValueError(f"{path} holds no {kind.__name__}; give a folder that {kind.__name__}.save wrote.")
+    return {"agnostic": None} | {name: _tuples(value) for name, value in card.items()} | load_file(path / _TENSORS)
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists as the tuples that they were."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -8,9 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interv import VLM, Add, Scope
-from methods.contrasts import Contrasts
 from methods.reference_networks import read_network, write_network
-from methods.shards import ShardedContrasts
+from methods.sharded import AnyContrasts
 from methods.steerer import Fitted, Query, Strength
 from methods.training import CosineWeight, Init, Schedule, Weights, initial_weights, train_network
 
@@ -33,9 +32,9 @@ class L2S(Fitted):
     @classmethod
     def fit(
         cls,
-        train: Contrasts | ShardedContrasts,
+        train: AnyContrasts,
         *,
-        validation: Contrasts | ShardedContrasts | None = None,
+        validation: AnyContrasts | None = None,
         hidden: int = 100,  # paper, App. B.1
         activation: Activation = "tanh",  # paper; relu for selective steering
         init: Init = "svd",  # published code, POPE

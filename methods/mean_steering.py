@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interv import Add
-from methods.contrasts import Contrasts
+from methods.sharded import AnyContrasts
 from methods.steerer import Fitted, Query, Strength
 
 
@@ -17,8 +17,8 @@ class MeanSteering(Fitted):
     vector: Float[Tensor, " d_model"] = None  # type: ignore[assignment]
 
     @classmethod
-    def fit(cls, train: Contrasts) -> "MeanSteering":
-        return cls(train.reads, train.writes, train.fingerprint, vector=train.vectors.mean(dim=0))
+    def fit(cls, train: AnyContrasts) -> "MeanSteering":
+        return cls(train.reads, train.writes, train.fingerprint, vector=train.mean_vector)
 
     def ops(self, query: Query, strength: Strength = 1.0) -> tuple[Add, ...]:
         return self.add(self.vector, strength)

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interv import Add
-from methods.contrasts import Contrasts
+from methods.sharded import AnyContrasts
 from methods.steerer import Fitted, Query, Strength
 
 
@@ -20,14 +20,15 @@ class MeanSteeringBA(Fitted):
     vector: Float[Tensor, " d_model"] = None  # type: ignore[assignment]
 
     @classmethod
-    def fit(cls, train: Contrasts) -> "MeanSteeringBA":
+    def fit(cls, train: AnyContrasts) -> "MeanSteeringBA":
         """Raises ValueError where the contrasts have no agnostic pair."""
-        if train.agnostic is None:
+        vector = train.mean_agnostic
+        if vector is None:
             raise ValueError(
                 "MeanSteeringBA needs contrasts of one prompt pair used for every example, and these have none; "
                 "give ContrastPair(agnostic=(positive, negative)), or use MeanSteering."
             )
-        return cls(train.reads, train.writes, train.fingerprint, vector=train.agnostic.mean(dim=0))
+        return cls(train.reads, train.writes, train.fingerprint, vector=vector)
 
     def ops(self, query: Query, strength: Strength = 1.0) -> tuple[Add, ...]:
         return self.add(self.vector, strength)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from interv import Add
-from methods.contrasts import Contrasts
+from methods.sharded import AnyContrasts
 from methods.steerer import Fitted, Query, Strength
 
 
@@ -12,7 +12,7 @@ class NoSteering(Fitted):
     """Adds nothing."""
 
     @classmethod
-    def fit(cls, train: Contrasts) -> "NoSteering":
+    def fit(cls, train: AnyContrasts) -> "NoSteering":
         return cls(train.reads, train.writes, train.fingerprint)
 
     def ops(self, query: Query, strength: Strength = 1.0) -> tuple[Add, ...]:

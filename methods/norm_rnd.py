@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interv import Add
-from methods.contrasts import Contrasts
+from methods.sharded import AnyContrasts
 from methods.steerer import Fitted, Query, Strength
 
 
@@ -23,12 +23,11 @@ class NormRnd(Fitted):
     per_input: bool = False
 
     @classmethod
-    def fit(cls, train: Contrasts, *, seed: int = 0, per_input: bool = False) -> "NormRnd":
-        vectors = train.vectors
+    def fit(cls, train: AnyContrasts, *, seed: int = 0, per_input: bool = False) -> "NormRnd":
         generator = torch.Generator().manual_seed(seed)
         # A normal draw points anywhere with equal probability.
-        direction = torch.randn(vectors.shape[1], generator=generator)
-        length = 1.0 if per_input else vectors.norm(dim=1).mean()
+        direction = torch.randn(train.width, generator=generator)
+        length = 1.0 if per_input else train.mean_norm
         return cls(
             train.reads,
             train.writes,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from interv import Add
-from methods.contrasts import Contrasts
+from methods.sharded import AnyContrasts
 from methods.steerer import Fitted, Query, Strength
 
 
@@ -18,7 +18,7 @@ class P2S(Fitted):
     """
 
     @classmethod
-    def fit(cls, train: Contrasts) -> "P2S":
+    def fit(cls, train: AnyContrasts) -> "P2S":
         return cls(train.reads, train.writes, train.fingerprint)
 
     def ops(self, query: Query, strength: Strength = 1.0) -> tuple[Add, ...]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from interv import Add, Prompt
-from methods.contrasts import Contrasts
+from methods.sharded import AnyContrasts
 from methods.steerer import Fitted, Query, Strength
 
 
@@ -16,7 +16,7 @@ class PromptSteering(Fitted):
     @classmethod
     def fit(
         cls,
-        train: Contrasts,
+        train: AnyContrasts,
         *,
         suffix: str = "Examine the image carefully and answer:",  # the paper's words for POPE
     ) -> "PromptSteering":

@@ -1,23 +1,19 @@
-"""Contrasts that need not fit into memory: a folder of shards, written one by one and read where they lie."""
+"""A folder of contrasts that need not fit into memory, filled shard by shard."""
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
 
 from interv import VLM
-from methods.contrasts import ContrastBank, ContrastPair, Contrasts, join
+from methods.contrasts import ContrastBank, ContrastPair
 
 SHARD_BYTES = 256 * 2**20  # what is held before it is written, and what a kill may cost
 NAMES = ("context", "positive", "negative", "agnostic")
@@ -115,106 +111,6 @@ class Store:
             self.fingerprint,
             tuple((id_, reason) for id_, reason in card["skipped"]),
         )
-
-
-@dataclass(frozen=True, eq=False)
-class ShardedContrasts:
-    """As `Contrasts`, in parts that lie in files; rows are read when they are asked for."""
-
-    parts: tuple[Contrasts, ...]
-
-    def __len__(self) -> int:
-        return sum(map(len, self.parts))
-
-    @property
-    def reads(self) -> int:
-        return self.parts[0].reads
-
-    @property
-    def writes(self) -> int:
-        return self.parts[0].writes
-
-    @property
-    def fingerprint(self) -> str:
-        return self.parts[0].fingerprint
-
-    @cached_property
-    def behavior(self) -> tuple[str, ...]:
-        return tuple(name for part in self.parts for name in part.behavior)
-
-    @property
-    def width(self) -> int:
-        return self.parts[0].context.shape[1]
-
-    @cached_property
-    def _ends(self) -> Int[Tensor, " parts"]:
-        return torch.tensor(list(accumulate(map(len, self.parts))))
-
-    def take(self, rows: Int[Tensor, " rows"]) -> tuple[Float[Tensor, "rows d_model"], Float[Tensor, "rows d_model"]]:
-        """Contexts and contrast vectors of these rows, in this order, in memory."""
-        part_of = torch.searchsorted(self._ends, rows, right=True)
-        context, vectors = (torch.empty(len(rows), self.width) for _ in range(2))
-        for number in part_of.unique().tolist():
-            part, here = self.parts[number], (part_of == number).nonzero().flatten()
-            own = rows[here] - (int(self._ends[number]) - len(part))
-            context[here] = part.context[own].float()
-            vectors[here] = part.positive[own].float() - part.negative[own].float()
-        return context, vectors
-
-    def batches(self, size: int = 256) -> Iterator[tuple[Tensor, Tensor]]:
-        """All rows in order, `size` at a time."""
-        for rows in torch.arange(len(self)).split(size):
-            yield self.take(rows)
-
-    def loaded(self) -> Contrasts:
-        """All of it in memory, for methods and changes that need every row at once."""
-        every = [part.agnostic for part in self.parts if part.agnostic is not None]
-        return Contrasts(
-            torch.cat([part.context for part in self.parts]),
-            torch.cat([part.positive for part in self.parts]),
-            torch.cat([part.negative for part in self.parts]),
-            self.behavior,
-            tuple(id_ for part in self.parts for id_ in part.id),
-            self.reads,
-            self.writes,
-            self.fingerprint,
-            torch.cat(every) if every else None,
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class BankShards:
-    """As `ContrastBank`, over the shards of a folder; nothing is read before it is used."""
-
-    parts: tuple[ContrastBank, ...]
-
-    @classmethod
-    def open(cls, folder: str | Path) -> "BankShards":
-        """Raises ValueError where the folder is not complete or none of its pairs could be used."""
-        store = Store.of(folder)
-        if missing := store.missing():
-            raise ValueError(
-                f"{folder} lacks {len(missing)} of {len(store)} shards; call capture_contrasts again to complete it."
-            )
-        opened = cls(tuple(store.read(number) for number in range(len(store))))
-        if not len(opened):
-            raise ValueError(f"None of the {store.pairs} contrast pairs can be used; the first: {opened.skipped[:1]}.")
-        return opened
-
-    def __len__(self) -> int:
-        return sum(map(len, self.parts))
-
-    @property
-    def skipped(self) -> tuple[tuple[str, str], ...]:
-        return tuple(entry for part in self.parts for entry in part.skipped)
-
-    def at(self, reads: int, writes: int) -> ShardedContrasts:
-        """The context read at block `reads`, the contrast at block `writes`, both counted from 0."""
-        return ShardedContrasts(tuple(part.at(reads, writes) for part in self.parts))
-
-    def loaded(self) -> ContrastBank:
-        """All of it in memory."""
-        return join(self.parts, self.skipped)
 
 
 def _digest(pooled: Sequence[tuple[ContrastPair, str]]) -> str:

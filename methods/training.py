@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, linear
 
 from methods.contrasts import Contrasts
-from methods.shards import ShardedContrasts
+from methods.sharded import AnyContrasts, ShardedContrasts
 
 Init = Literal["svd", "dictionary", "random"]
 Schedule = Literal["constant", "cosine"]
@@ -56,7 +56,7 @@ class Training:
     validation_losses: tuple[float, ...]
 
 
-def initial_weights(train: Contrasts | ShardedContrasts, hidden: int, init: Init, seed: int) -> Weights:
+def initial_weights(train: AnyContrasts, hidden: int, init: Init, seed: int) -> Weights:
     """The encoder as torch initialises a linear layer; the decoder's columns from the training vectors.
 
     "svd": right singular vectors of the centred vectors (published code, POPE); "dictionary": unit atoms of a sparse
@@ -93,8 +93,8 @@ def initial_weights(train: Contrasts | ShardedContrasts, hidden: int, init: Init
 
 def train_network(
     start: Weights,
-    train: Contrasts | ShardedContrasts,
-    validation: Contrasts | ShardedContrasts | None = None,
+    train: AnyContrasts,
+    validation: AnyContrasts | None = None,
     *,
     activation: str = "tanh",
     mse_weight: float = 1.0,
@@ -147,9 +147,7 @@ def train_network(
     return Training(kept if validation is not None else last, last, tuple(losses))
 
 
-def _reader(
-    contrasts: Contrasts | ShardedContrasts, device: torch.device
-) -> Callable[[Int[Tensor, " rows"]], tuple[Tensor, Tensor]]:
+def _reader(contrasts: AnyContrasts, device: torch.device) -> Callable[[Int[Tensor, " rows"]], tuple[Tensor, Tensor]]:
     """Contexts and vectors of some rows, on the device."""
     if isinstance(contrasts, ShardedContrasts):
         return lambda rows: tuple(part.to(device) for part in contrasts.take(rows.cpu()))  # type: ignore[return-value]
@@ -157,9 +155,7 @@ def _reader(
     return lambda rows: (context[rows], target[rows])
 
 
-def _validation_loss(
-    weights: Weights, activation: str, validation: Contrasts | ShardedContrasts, device: torch.device
-) -> float:
+def _validation_loss(weights: Weights, activation: str, validation: AnyContrasts, device: torch.device) -> float:
     """MSE + L1 - 0.05 * cosine, the mean over all rows."""
     batches: Iterable[tuple[Tensor, Tensor]]
     if isinstance(validation, Contrasts):
@@ -183,7 +179,7 @@ def principal_directions(
     held is a batch and `count + extra` directions.
     """
     generator = torch.Generator().manual_seed(seed)
-    mean = sum(vectors.sum(dim=0) for _, vectors in train.batches()) / len(train)
+    mean = train.mean_vector
     found = torch.linalg.qr(torch.randn(train.width, min(count + extra, train.width), generator=generator)).Q
     for _ in range(passes):
         images = sum((vectors - mean).T @ ((vectors - mean) @ found) for _, vectors in train.batches())

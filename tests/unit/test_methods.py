@@ -12,6 +12,7 @@ from methods import (
     P2S,
     ContrastBank,
     ContrastPair,
+    Contrasts,
     MeanSteering,
     MeanSteeringBA,
     NormRnd,
@@ -50,6 +51,18 @@ def test_a_bank_comes_back_from_disk(vlm: VLM, tmp_path: Path) -> None:
 def test_a_bank_without_agnostic_pairs_comes_back_without(vlm: VLM, tmp_path: Path) -> None:
     capture(vlm, [pair(0)], progress=False).save(tmp_path)
     assert ContrastBank.load(tmp_path).agnostic is None
+
+
+def test_contrasts_come_back_from_disk(tmp_path: Path) -> None:
+    train = contrasts().silenced(["a"])
+    train.save(tmp_path)
+    again = Contrasts.load(tmp_path)
+    for name in ("context", "positive", "negative", "agnostic", "scale"):
+        bitwise(getattr(again, name), getattr(train, name))
+    for name in ("behavior", "id", "reads", "writes", "fingerprint"):
+        assert getattr(again, name) == getattr(train, name)
+    with pytest.raises(ValueError, match="holds no ContrastBank"):
+        ContrastBank.load(tmp_path)
 
 
 def test_two_layers_of_a_bank_are_contrasts(vlm: VLM) -> None:
