@@ -9,11 +9,13 @@ from typing import Any
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from studies.parts.results import commit, versions
 from studies.plots.figures import COLORS, LIGHT
 
 Record = dict[str, Any]
+TICKS = (0.5, 1, 2, 5, 10, 20, 50)  # times as fast
 
 
 def machine(device: str) -> dict[str, Any]:
@@ -110,11 +112,21 @@ def figure(result: dict[str, Any]) -> Figure:
             ax.barh(place, record["ratio"], color=color, height=0.62)
             ax.plot((record["low"], record["high"]), (place, place), color=LIGHT.ink, lw=1)
             text = f" {record['ratio']:.2f}x   {record['seconds']:.3g} s"
-            ax.text(max(record["high"], record["ratio"]), place, text, va="center", fontsize=8, color=LIGHT.muted)
+            ax.text(
+                max(record["high"], record["ratio"]),
+                place,
+                text,
+                va="center",
+                fontsize=8,
+                color=LIGHT.muted,
+                bbox={"facecolor": LIGHT.paper, "edgecolor": "none", "pad": 0.5},  # covers the line of 1
+            )
         ax.set_yticks(range(len(panel)), [record["who"] for record in panel], fontsize=8, color=LIGHT.ink)
         ax.set_title(name, fontsize=9.5, loc="left", color=LIGHT.ink, weight="bold")
         ax.invert_yaxis()
         ax.set_xscale("log")
+        ax.set_xticks(TICKS, [f"{tick:g}x" for tick in TICKS])
+        ax.xaxis.set_minor_locator(NullLocator())
         ax.axvline(1, color=LIGHT.muted, lw=0.8)
         ax.spines[["top", "right", "left"]].set_visible(False)
         ax.tick_params(axis="both", length=0, labelcolor=LIGHT.muted)
