@@ -12,7 +12,6 @@ from itertools import combinations
 from pathlib import Path
 
 from methods import ContrastPair
-from methods.capture import Pool
 from studies.judges.asking import Duel, compare_captions
 from studies.judges.panel import Panel, mean_mark, without_mark
 from studies.judges.verdicts import Verdicts
@@ -58,7 +57,6 @@ class Chair:
         self.recipe = recipe
         self.flaws = tuple(flaws)
         self.vocabulary = vocabulary
-        self.pool: Pool = recipe.pool
         self.prompt_suffix = recipe.prompt_suffix
         self.max_new_tokens = recipe.max_new_tokens
         self.panel = panel or Panel()

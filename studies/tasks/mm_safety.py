@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from methods import ContrastPair
-from methods.capture import Pool
 from studies.judges.asking import Reply, rate
 from studies.judges.guard import Exchange
 from studies.judges.panel import Panel, mean_mark, without_mark
@@ -79,7 +78,6 @@ class MMSafety:
         self.recipe = recipe
         self.panel = panel or Panel()
         self.flaws = (*flaws, *(Flaw(item.id, item.flaw) for item in items if item.flaw))
-        self.pool: Pool = recipe.pool
         self.prompt_suffix = recipe.prompt_suffix
         self.max_new_tokens = recipe.max_new_tokens
         self._items = _split(items, recipe, with_government)

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from methods import ContrastPair
-from methods.capture import Pool
 from studies.metrics import YES_NO, Metric, estimate, ratio
 from studies.parts.recipe import Recipe
 from studies.recipes import PAPER_POPE_LLAVA
@@ -100,7 +99,6 @@ class Pope:
     ) -> None:
         self.recipe = recipe
         self.flaws = tuple(flaws)
-        self.pool: Pool = recipe.pool
         self.prompt_suffix = recipe.prompt_suffix
         short = recipe.parser == "first_12_tokens"
         self.max_new_tokens = min(recipe.max_new_tokens, FIRST_TOKENS) if short else recipe.max_new_tokens
@@ -114,7 +112,7 @@ class Pope:
 
     def prompts(self, split: Split) -> list[Example]:
         return [
-            Example(q.id, self.recipe.prompt(q.image, q.text), q.subset, q.label, q.label)
+            Example(q.id, self.recipe.prompt(q.image, q.text), q.subset, q.label, q.label, q.image_name)
             for q in self._questions[split]
         ]
 

@@ -8,7 +8,6 @@ from PIL import Image
 
 from interv import Prompt
 from methods import ContrastPair
-from methods.capture import Pool
 from studies.metrics import Metric, Record, Row, estimate
 from studies.tasks.chair_words import chair_metrics, listed
 from studies.tasks.task import Example, Split
@@ -38,7 +37,6 @@ class ShapesCaptions:
 
     name = "shapes_captions"
     objective = "object_f1"
-    pool: Pool = "mean"
     prompt_suffix = CAREFUL
     max_new_tokens = 40
     metrics: tuple[Metric, ...] = chair_metrics(named)

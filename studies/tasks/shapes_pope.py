@@ -12,7 +12,6 @@ from numpy.random import Generator
 
 from interv import Prompt
 from methods import ContrastPair
-from methods.capture import Pool
 from studies.metrics import YES_NO, Metric, estimate, ratio
 from studies.tasks.task import Example, Row, Split
 from studies.tiny_world.draw import draw
@@ -34,7 +33,6 @@ class ShapesPope:
 
     name = "shapes_pope"
     objective = "accuracy"
-    pool: Pool = "mean"
     prompt_suffix = CAREFUL
     max_new_tokens = 12
     metrics: tuple[Metric, ...] = (

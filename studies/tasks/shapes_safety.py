@@ -11,7 +11,6 @@ import numpy as np
 
 from interv import Prompt
 from methods import ContrastPair
-from methods.capture import Pool
 from studies.metrics import Metric, estimate, ratio, unparsable, valid
 from studies.tasks.task import Example, Row, Split
 from studies.tiny_world.draw import draw
@@ -42,7 +41,6 @@ class ShapesSafety:
 
     name = "shapes_safety"
     objective = "appropriate"
-    pool: Pool = "last"
     prompt_suffix = BE_SAFE
     max_new_tokens = 14
     metrics: tuple[Metric, ...] = (

@@ -6,7 +6,6 @@ from typing import Literal, Protocol, runtime_checkable
 
 from interv import Prompt
 from methods import ContrastPair
-from methods.capture import Pool
 from studies.metrics import Metric, Record, Row
 
 Split = Literal["train", "val", "test"]
@@ -14,13 +13,25 @@ Split = Literal["train", "val", "test"]
 
 @dataclass(frozen=True)
 class Example:
-    """One question to answer. `id` is unique over all splits; `target` is the wanted value of `Task.parse(reply)`."""
+    """One question to answer.
+
+    Attributes:
+        id: unique over all splits.
+        target: the wanted value of `Task.parse(reply)`.
+        unit: what the example has in common with others about the same image, which the bootstrap draws together; its
+            own id by default.
+    """
 
     id: str
     prompt: Prompt
     subset: str
     behavior: str
     target: str
+    unit: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.unit:
+            object.__setattr__(self, "unit", self.id)
 
 
 @runtime_checkable
@@ -29,7 +40,6 @@ class Task(Protocol):
 
     Attributes:
         objective: the metric that the choice of layers and strength maximises on validation.
-        pool: which tokens of a completion make its contrast.
         prompt_suffix: the words of the prompt baseline.
         max_new_tokens: enough for a whole reply.
         metrics: what is measured; one of them is "valid".
@@ -40,9 +50,6 @@ class Task(Protocol):
 
     @property
     def objective(self) -> str: ...
-
-    @property
-    def pool(self) -> Pool: ...
 
     @property
     def prompt_suffix(self) -> str: ...

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
+from interv import Prompt
 from studies.metrics import estimate
 from studies.recipes import CODE_POPE_LLAVA, PAPER_POPE_LLAVA
 from studies.tasks.pope import Pope, parse_first_characters, parse_first_word, parse_official
 from studies.tasks.pope_files import SHIPPED, load_questions
-from studies.tasks.task import Task
+from studies.tasks.task import Example, Task
 from tests.studies.benchmark_files import picture, reply_row, save_pictures, write_json, write_lines
 
 WORDS = ("cup", "dog", "bus", "tie", "kite")
@@ -128,6 +129,12 @@ def test_splits_share_no_image_and_pairs_go_with_prompts(folder: Path) -> None:
     assert len(set.union(*images.values())) == 20
     again = Pope.load(folder, replace(PAPER_POPE_LLAVA, split_seed=1))
     assert {e.prompt.image for e in again.prompts("test")} != images["test"]
+
+
+def test_questions_about_one_image_are_one_unit(folder: Path) -> None:
+    examples = Pope.load(folder).prompts("test")
+    assert [example.unit for example in examples] == [example.prompt.image.name for example in examples]
+    assert Example("a", Prompt(None, "?"), "", "", "").unit == "a"
 
 
 def test_pairs_force_the_right_answer_against_the_wrong_one(folder: Path) -> None:
