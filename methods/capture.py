@@ -1,12 +1,13 @@
 """Capture contrast pairs: batch by batch into memory, or shard by shard into a folder."""
 
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args, overload
 
 from rich.progress import track
 
-from interv import VLM
+from interv import VLM, Prompt
 from methods.contrasts import ContrastBank, ContrastPair, join
 from methods.sharded import BankShards
 from methods.shards import Store
@@ -78,11 +79,12 @@ def capture_contrasts(
 
     Raises:
         ValueError: there are no usable pairs, some pairs have an agnostic pair and others have not, or there are
-            not as many pools as pairs; the folder holds other contrasts.
+            not as many pools as pairs; a layer is not in the model; the folder holds other contrasts.
 
-    Pairs whose image cannot be read are left out and listed in `skipped`.
+    Pairs of which an image cannot be read are left out and listed in `skipped`.
     """
     chosen = tuple(range(vlm.n_layers)) if layers is None else tuple(layers)
+    _check(vlm, pairs, chosen, batch_size)
     pools = [pool] * len(pairs) if isinstance(pool, str) else list(pool)
     if len(pools) != len(pairs):
         raise ValueError(f"There are {len(pools)} pools for {len(pairs)} pairs; give one for all, or one a pair.")
@@ -93,14 +95,17 @@ def capture_contrasts(
     pooled = list(zip(pairs, pools, strict=True))
     generated = (generated_tokens, generated_seed)
     if out is None:
-        return _captured(vlm, pooled, batch_size, chosen, generated, order, progress)
+        bank, skipped = _captured(vlm, pooled, batch_size, chosen, generated, order, progress)
+        if bank is None:
+            raise ValueError(f"None of the {len(pairs)} contrast pairs can be used; the first: {skipped[:1]}.")
+        return replace(bank, skipped=tuple(skipped))
     _check_agnostic(pooled)
     settings = {"batch_size": batch_size, "layers": chosen, "generated": generated, "order": order}
     store = Store.begin(out, vlm, pooled, settings)
     missing = store.missing()
     for number in track(missing, "Capturing contrasts", disable=not progress, transient=True):
         part = pooled[store.rows(number)]
-        store.write(number, *_shard(vlm, part, batch_size, chosen, generated, order))
+        store.write(number, *_captured(vlm, part, batch_size, chosen, generated, order, False))
     return BankShards.open(out)
 
 
@@ -112,30 +117,18 @@ def _captured(
     generated: tuple[int, int | None],
     order: Order,
     progress: bool,
-) -> ContrastBank:
+) -> tuple[ContrastBank | None, list[tuple[str, str]]]:
+    """The bank of these pairs, None where none of them can be used, and what was skipped."""
     good, skipped = _readable(pooled)
     if not good:
-        raise ValueError(f"None of the {len(pooled)} contrast pairs can be used; the first: {skipped[:1]}.")
+        return None, skipped
     _check_agnostic(good)
     places = _arranged([pair for pair, _ in good], order)
     arranged = [good[place] for place in places]
     batches = [arranged[start : start + batch_size] for start in range(0, len(good), batch_size)]
     steps = track(batches, "Capturing contrasts", disable=not progress, transient=True)
-    bank = join([capture_batch(vlm, batch, layers, generated, order == "image") for batch in steps], skipped)
-    return bank if order == "given" else bank.rows(sorted(range(len(good)), key=places.__getitem__))
-
-
-def _shard(
-    vlm: VLM,
-    pooled: Sequence[Pooled],
-    batch_size: int,
-    layers: tuple[int, ...],
-    generated: tuple[int, int | None],
-    order: Order,
-) -> tuple[ContrastBank | None, list[tuple[str, str]]]:
-    """The bank of these pairs, None where none of them can be used, and what was skipped."""
-    good, skipped = _readable(pooled)
-    return (_captured(vlm, good, batch_size, layers, generated, order, False) if good else None), skipped
+    bank = join([capture_batch(vlm, batch, layers, generated, order == "image") for batch in steps])
+    return bank if order == "given" else bank.rows(sorted(range(len(good)), key=places.__getitem__)), skipped
 
 
 def _arranged(pairs: Sequence[ContrastPair], order: Order) -> list[int]:
@@ -144,7 +137,7 @@ def _arranged(pairs: Sequence[ContrastPair], order: Order) -> list[int]:
         return sorted(range(len(pairs)), key=lambda place: _length(pairs[place]))
     first: dict[Hashable, int] = {}
     if order == "image":
-        return sorted(range(len(pairs)), key=lambda place: first.setdefault(image_of(pairs[place]), place))
+        return sorted(range(len(pairs)), key=lambda place: first.setdefault(image_of(pairs[place].prompt), place))
     return list(range(len(pairs)))
 
 
@@ -154,24 +147,43 @@ def _length(pair: ContrastPair) -> tuple[int, int]:
     return sum(image.width * image.height for image in pair.prompt.images()), text
 
 
+def _check(vlm: VLM, pairs: Sequence[ContrastPair], layers: tuple[int, ...], batch_size: int) -> None:
+    if not pairs:
+        raise ValueError("There are no contrast pairs; give at least one.")
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
+    if not layers or len(set(layers)) < len(layers) or not set(layers) <= set(range(vlm.n_layers)):
+        raise ValueError(
+            f"layers is {list(layers)}; give decoder blocks of the model, 0 to {vlm.n_layers - 1}, each once, or None "
+            "for all."
+        )
+
+
 def _check_agnostic(pooled: Sequence[Pooled]) -> None:
     if len({pair.agnostic is None for pair, _ in pooled}) > 1:
         raise ValueError("Some pairs have an agnostic pair and others have not; give it to all or to none.")
 
 
 def _readable(pairs: Sequence[Pooled]) -> tuple[list[Pooled], list[tuple[str, str]]]:
+    """The pairs all of whose images can be read, and the others' ids with the reason."""
     good, skipped = [], []
     wrong: dict[Hashable, str] = {}  # by image, "" for nothing
     for pair, pool in pairs:
-        image = image_of(pair)
-        if image not in wrong:
-            try:
-                pair.prompt.images()
-                wrong[image] = ""
-            except ValueError as error:
-                wrong[image] = str(error)
-        if wrong[image]:
-            skipped.append((pair.id, wrong[image]))
+        for prompt in pair.variants():
+            if image_of(prompt) not in wrong:
+                wrong[image_of(prompt)] = _fault(prompt)
+        reasons = [wrong[image_of(prompt)] for prompt in pair.variants() if wrong[image_of(prompt)]]
+        if reasons:
+            skipped.append((pair.id, reasons[0]))
         else:
             good.append((pair, pool))
     return good, skipped
+
+
+def _fault(prompt: Prompt) -> str:
+    """Why the prompt's images cannot be read, "" where they can."""
+    try:
+        prompt.images()
+    except ValueError as error:
+        return str(error)
+    return ""

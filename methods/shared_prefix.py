@@ -29,7 +29,7 @@ def capture_batch(
 ) -> ContrastBank:
     """The bank of one batch. With `share_images`, pairs about the same image run behind one pass over it."""
     pairs, pools = zip(*batch, strict=True)
-    first_of = _first_of(pairs)
+    first_of = _first_of(batch)
     kept = [number for number, first in enumerate(first_of) if number in first]
     prompts = [[pair.variants()[number] for pair in pairs] for number in kept]  # [variants][pairs]
     encoded = vlm.encode_variants(prompts)
@@ -62,16 +62,21 @@ def capture_batch(
     )
 
 
-def _first_of(pairs: Sequence[ContrastPair]) -> list[list[int]]:
+def _first_of(batch: Sequence[Pooled]) -> list[list[int]]:
     """[variants][pairs]: the first of the pair's prompts that is the very same object, so that none runs twice.
 
-    Only a variant that repeats in every pair is saved: the batch runs whole variants.
+    The prompt itself stands for a completion only where the pool is "last", as it is always read there and never
+    continued. Only a variant that repeats in every pair is saved: the batch runs whole variants.
     """
-    same = [
-        [next(i for i, p in enumerate(pair.variants()) if p is prompt) for prompt in pair.variants()] for pair in pairs
-    ]
-    columns = [list(column) for column in zip(*same, strict=True)]
-    return [column if number not in column else [number] * len(pairs) for number, column in enumerate(columns)]
+    columns = []
+    for number in range(len(batch[0][0].variants())):
+        column = []
+        for pair, pool in batch:
+            variants = pair.variants()
+            start = 0 if number == 0 or pool == "last" else 1
+            column.append(next(i for i in range(start, number + 1) if variants[i] is variants[number]))
+        columns.append(column if number not in column else [number] * len(batch))
+    return columns
 
 
 def _with_reply(vlm: VLM, encoded: Encoded, pools: Sequence[Pool], generated: tuple[int, int | None]) -> Encoded:
@@ -128,7 +133,7 @@ def _shared_lengths(encoded: Sequence[Encoded], weights: Sequence[Tensor]) -> li
             int((weight[row] != 0)[variant.attention_mask[row].bool()].int().argmax())
             for variant, weight in zip(encoded, weights, strict=True)
         ]
-        length = min(*unread, *(_common(tokens[0], ids) for ids in tokens[1:]))
+        length = min([*unread, *(_common(tokens[0], ids) for ids in tokens[1:])])
         images = first.image_mask[row][first.attention_mask[row].bool()].nonzero()
         if length <= (int(images.max()) if len(images) else 0):
             return None
@@ -136,9 +141,9 @@ def _shared_lengths(encoded: Sequence[Encoded], weights: Sequence[Tensor]) -> li
     return lengths
 
 
-def image_of(pair: ContrastPair) -> Hashable:
-    """What two pairs have in common that show the same image: its path, or the very object."""
-    image = pair.prompt.image
+def image_of(prompt: Prompt) -> Hashable:
+    """What two prompts have in common that show the same image: its path, or the very object."""
+    image = prompt.image
     return str(image) if isinstance(image, str | Path) else id(image)
 
 
@@ -152,7 +157,7 @@ def _roots(pairs: Sequence[ContrastPair], encoded: Encoded, shared: list[int]) -
     except ValueError:
         return alone, shared
     first: dict[Hashable, int] = {}
-    roots = [first.setdefault(image_of(pair), row) for row, pair in enumerate(pairs)]
+    roots = [first.setdefault(image_of(pair.prompt), row) for row, pair in enumerate(pairs)]
     lengths = list(shared)
     for root in first.values():
         rows = [row for row in alone if roots[row] == root]

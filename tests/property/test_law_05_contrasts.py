@@ -1,8 +1,9 @@
 """Law 5: contrasts captured behind a shared prefix equal full passes of every prompt by itself."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from interv import VLM
 from methods import ContrastPair, capture_contrasts
+from methods.shared_prefix import Pool
 from tests.property import places
 from tests.property.cases import Ask, Case, asks
 from tests.property.reference import close, from_scratch, full_pass, own_inputs
@@ -133,3 +135,22 @@ def test_other_images_in_the_completions_run_whole(vlm: VLM) -> None:
     close(bank.positive[0], by_hand(vlm, other, "last"))
     close(bank.negative[0], by_hand(vlm, replace(ask, answer="no"), "last"))
     close(bank.context[0], by_hand(vlm, ask, "last"))
+
+
+@pytest.mark.parametrize("pool", [*get_args(Pool), "one each"])
+def test_a_prompt_that_is_its_own_completion_equals_a_copy(vlm: VLM, pool: str) -> None:
+    """One object or several: the context is read at the last token, the completions as their pool says."""
+    ask = Ask(answer="yes, it is").prompt()
+    no = replace(ask, answer="no")
+    pairs = [(ask, ask, no), (ask, no, ask), (ask, no, no), (ask, ask, ask)]
+    copies = [tuple(replace(prompt) for prompt in prompts) for prompts in pairs]
+    pools = list(get_args(Pool)) if pool == "one each" else [pool] * 4
+    for rows in (slice(None), slice(3, None)):  # the last pair alone has a single prompt to run
+        ours, copied = (
+            capture_contrasts(
+                vlm, [ContrastPair(*prompts) for prompts in every[rows]], pool=pools[rows], generated_tokens=SAID
+            )
+            for every in (pairs, copies)
+        )
+        for name in ("context", "positive", "negative"):
+            close(getattr(ours, name), getattr(copied, name))
