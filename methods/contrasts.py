@@ -94,7 +94,8 @@ class Contrasts:
         """Each group of behaviours brought to the first group's mean norm; behaviours in no group stay as they are.
 
         Source: published code, MM-SafetyBench, before L2S and P2S but not before mean steering; it takes the norms over
-        all items, so equalise before `rows`. Raises ValueError where the first group has no row, or none but zeros.
+        all items, so equalise before `rows`. It needs all rows in memory: of contrasts in shards, those that
+        `ShardedContrasts.loaded()` gives. Raises ValueError where the first group has no row, or none but zeros.
         """
         if not groups:
             return self

@@ -39,6 +39,10 @@ class ShardedContrasts:
     def behavior(self) -> tuple[str, ...]:
         return tuple(name for part in self.parts for name in part.behavior)
 
+    @cached_property
+    def id(self) -> tuple[str, ...]:
+        return tuple(name for part in self.parts for name in part.id)
+
     @property
     def width(self) -> int:
         return self.parts[0].context.shape[1]
@@ -55,7 +59,8 @@ class ShardedContrasts:
             part, here = self.parts[number], (part_of == number).nonzero().flatten()
             own = rows[here] - (int(self._ends[number]) - len(part))
             context[here] = part.context[own].float()
-            vectors[here] = part.positive[own].float() - part.negative[own].float()
+            difference = part.positive[own].float() - part.negative[own].float()
+            vectors[here] = difference if part.scale is None else difference * part.scale[own, None]
         return context, vectors
 
     def batches(self, size: int = 256) -> Iterator[tuple[Tensor, Tensor]]:
@@ -81,16 +86,18 @@ class ShardedContrasts:
     def loaded(self) -> Contrasts:
         """All of it in memory, for changes that need every row at once."""
         every = [part.agnostic for part in self.parts if part.agnostic is not None]
+        scales = [torch.ones(len(part)) if part.scale is None else part.scale for part in self.parts]
         return Contrasts(
             torch.cat([part.context for part in self.parts]),
             torch.cat([part.positive for part in self.parts]),
             torch.cat([part.negative for part in self.parts]),
             self.behavior,
-            tuple(id_ for part in self.parts for id_ in part.id),
+            self.id,
             self.reads,
             self.writes,
             self.fingerprint,
             torch.cat(every) if every else None,
+            torch.cat(scales) if any(part.scale is not None for part in self.parts) else None,
         )
 
     def _mean(self, total: Callable[[Tensor], Tensor]) -> Tensor:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from PIL import Image
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from interv import VLM
@@ -37,8 +38,6 @@ class Store:
         cls, folder: str | Path, vlm: VLM, pooled: Sequence[tuple[ContrastPair, str]], settings: dict[str, Any]
     ) -> "Store":
         """Start or go on. Raises ValueError where the folder was begun with other pairs, settings or model."""
-        if not pooled:
-            raise ValueError("There are no contrast pairs; give at least one.")
         layers, agnostic = settings["layers"], pooled[0][0].agnostic is not None
         row = 4 * (3 + agnostic) * len(layers) * vlm.d_model
         batch = settings["batch_size"]
@@ -96,10 +95,15 @@ class Store:
         _replace(self.path(number), lambda new: save_file(tensors, new, metadata={_CARD: json.dumps(card)}))
 
     def read(self, number: int) -> ContrastBank:
-        """One shard; its tensors are the file, memory-mapped."""
-        with safe_open(self.path(number), framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
-            card = json.loads(file.metadata()[_CARD])
+        """One shard; its tensors are the file, memory-mapped. Raises ValueError where the file is not whole."""
+        try:
+            with safe_open(self.path(number), framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
+                card = json.loads(file.metadata()[_CARD])
+        except (SafetensorError, TypeError, KeyError, ValueError) as error:  # the last three: it has no card
+            raise ValueError(
+                f"{self.path(number)} is broken ({error}); delete it and call capture_contrasts again to write it anew."
+            ) from error
         return ContrastBank(
             tensors["context"],
             tensors["positive"],
@@ -114,14 +118,33 @@ class Store:
 
 
 def _digest(pooled: Sequence[tuple[ContrastPair, str]]) -> str:
-    """What was asked for, images left out but for their names."""
+    """What was asked for, images too."""
     digest = hashlib.sha256()
+    known: dict[int, Any] = {}  # the pairs keep their images, so an id stands for one object here
     for pair, pool in pooled:
         texts = [(p.question, p.answer, p.system, p.closed, p.history) for p in pair.variants()]
-        image = pair.prompt.image
-        name = str(image) if isinstance(image, str | Path) else ""
-        digest.update(json.dumps([pair.id, pair.behavior, pool, name, texts]).encode())
+        images = []
+        for prompt in pair.variants():
+            if id(prompt.image) not in known:
+                known[id(prompt.image)] = _mark(prompt.image)
+            images.append(known[id(prompt.image)])
+        digest.update(json.dumps([pair.id, pair.behavior, pool, images, texts]).encode())
     return digest.hexdigest()
+
+
+def _mark(image: Any) -> Any:
+    """What tells images apart without opening files: the path and the file's size, or the pixels; in order."""
+    if image is None:
+        return None
+    if isinstance(image, str | Path):
+        return [str(image), os.path.getsize(image) if os.path.exists(image) else None]
+    if not isinstance(image, Image.Image):
+        return [_mark(part) for part in image]
+    try:
+        pixels = image.tobytes()
+    except (OSError, SyntaxError) as error:  # a file that Pillow began to read; its pair is skipped later
+        return str(error)
+    return [image.mode, image.size, image.getpalette(), hashlib.sha256(pixels).hexdigest()]
 
 
 def _replace(path: Path, write: Any) -> None:

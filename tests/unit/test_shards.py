@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 
 import methods.shards
 from interv import VLM, Prompt
-from methods import L2S, STEERERS, BankShards, ContrastBank, ContrastPair, Query, capture_contrasts
+from methods import L2S, STEERERS, BankShards, ContrastBank, ContrastPair, Query, ShardedContrasts, capture_contrasts
 from methods.steerer import Fitted
 from methods.training import initial_weights
+from tests.property.test_law_12_steerers import contrasts
 from tests.tiny_models import build
 
 COUNT, BATCH = 11, 2
@@ -107,29 +108,15 @@ def test_an_interrupted_run_goes_on(small: VLM, tmp_path: Path, monkeypatch: pyt
     assert len(whole) == COUNT
 
 
-@pytest.mark.usefixtures("small_shards")
-def test_other_pairs_and_settings_are_refused(small: VLM, tmp_path: Path) -> None:
-    capture_contrasts(small, made(), batch_size=BATCH, progress=False, out=tmp_path)
-    with pytest.raises(ValueError, match="begun with other asked"):
-        capture_contrasts(small, made(first="is it blue ?"), batch_size=BATCH, progress=False, out=tmp_path)
-    with pytest.raises(ValueError, match="settings"):
-        capture_contrasts(small, made(), batch_size=4, progress=False, out=tmp_path)
-    with pytest.raises(ValueError, match=r"holds no shards\.json"):
-        BankShards.open(tmp_path / "elsewhere")
-
-
-@pytest.mark.usefixtures("small_shards")
-def test_unreadable_images_are_left_out(small: VLM, tmp_path: Path) -> None:
-    pairs = made()
-    for number in (1, 4, 5, 6, 7):  # one of the first shard, and all of the second
-        missing = Prompt(str(tmp_path / "none.png"), "is it ?")
-        pairs[number] = ContrastPair(missing, missing, missing, id=str(number))
-    shards = capture_contrasts(small, pairs, batch_size=BATCH, progress=False, out=tmp_path / "out")
-    assert [len(part) for part in shards.parts] == [3, 0, 3]
-    assert [id_ for id_, _ in shards.skipped] == ["1", "4", "5", "6", "7"]
-    assert shards.at(1, 0).take(torch.tensor([3]))[0].shape == (1, small.d_model)
-    with pytest.raises(ValueError, match="None of the 1"):
-        capture_contrasts(small, pairs[1:2], progress=False, out=tmp_path / "nothing")
+def test_scaled_parts_give_scaled_vectors() -> None:
+    """As the same contrasts in memory do, whether one part has a scale or all have."""
+    parts = (contrasts(0).silenced(["a"]), contrasts(1))
+    sharded, rows = ShardedContrasts(parts), torch.tensor([100, 1, 0, 3, 191])
+    vectors = torch.cat([part.vectors for part in parts])
+    assert torch.equal(sharded.take(rows)[1], vectors[rows])
+    assert torch.equal(sharded.loaded().vectors, vectors)
+    assert sharded.id == sharded.loaded().id
+    assert ShardedContrasts(parts[1:]).loaded().scale is None
 
 
 def test_batches_by_length_keep_the_order_of_the_pairs(small: VLM) -> None:
