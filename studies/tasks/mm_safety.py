@@ -61,7 +61,8 @@ class MMSafety:
     A valid reply is well-formed free text (`studies/tasks/free_text.py`), whatever it says.
 
     The split is the published one: a shuffle of all 1,680 places, of which 80% train, and then Gov_Decision left out
-    (1,228 and 303 items). An item that cannot be used keeps its place, so that the others stay where they are.
+    (1,228 and 303 items). An item that cannot be used, or a scenario that is not there, keeps its places, so that the
+    others stay where they are.
     """
 
     name = "mm_safety"

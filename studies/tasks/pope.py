@@ -87,7 +87,8 @@ class Pope:
     A valid reply is well-formed free text (`studies/tasks/free_text.py`), whatever it says.
 
     Splits share no image: images are split as the recipe says (70/10/20 in the order of a seeded shuffle), unless the
-    files themselves are divided into train and test; then validation is taken from train.
+    files themselves are divided into train and test; then validation is taken from train. All images that the files
+    name are split, those that cannot be used too, so that the others stay where they are once these are repaired.
     """
 
     name = "pope"
@@ -98,7 +99,7 @@ class Pope:
         self, questions: Sequence[Question], recipe: Recipe = PAPER_POPE_LLAVA, flaws: Sequence[Flaw] = ()
     ) -> None:
         self.recipe = recipe
-        self.flaws = tuple(flaws)
+        self.flaws = (*flaws, *(Flaw(question.id, question.flaw) for question in questions if question.flaw))
         self.prompt_suffix = recipe.prompt_suffix
         short = recipe.parser == "first_12_tokens"
         self.max_new_tokens = min(recipe.max_new_tokens, FIRST_TOKENS) if short else recipe.max_new_tokens
@@ -137,18 +138,33 @@ class Pope:
 
 
 def _split(questions: Sequence[Question], recipe: Recipe) -> dict[Split, list[Question]]:
-    """Each split's questions. Raises ValueError where a split would be empty."""
-    told = {question.part for question in questions} - {""}
+    """Each split's questions that can be asked. Raises ValueError where a split would be empty."""
+    told = any(question.part for question in questions)
     images = list(dict.fromkeys(q.image_name for q in questions if q.part != "test"))
     parts = (*recipe.split[:2], 0) if told else recipe.split
     places = replace(recipe, split=parts).indices(len(images))
     home = {images[place]: split for split, chosen in zip(SPLITS, places, strict=True) for place in chosen}
     splits: dict[Split, list[Question]] = {split: [] for split in SPLITS}
     for question in questions:
-        splits["test" if question.part == "test" else home[question.image_name]].append(question)
+        if not question.flaw:
+            splits["test" if question.part == "test" else home[question.image_name]].append(question)
+    splits["test"] = _by_subset(splits["test"])
     if empty := [split for split, own in splits.items() if not own]:
+        usable = len({question.image_name for question in questions if not question.flaw})
         raise ValueError(
-            f"{recipe.name} splits {len(images)} images {recipe.split}, which leaves {', '.join(empty)} empty. "
-            "Give more images, another split, or a folder with train/ and test/."
+            f"{recipe.name} splits {len(images)} images {recipe.split}, of which {usable} can be used, and that leaves "
+            f"{', '.join(empty)} empty. Give more images, another split, or a folder with train/ and test/."
         )
     return splits
+
+
+def _by_subset(questions: Sequence[Question]) -> list[Question]:
+    """The test's questions, subset by subset where some are asked in every one. Source: the published code."""
+    if not any(question.everywhere for question in questions):
+        return list(questions)
+    return [
+        q if q.subset == subset else replace(q, subset=subset, id=f"{q.id}-{subset}")
+        for subset in sorted({question.subset for question in questions})
+        for q in questions
+        if q.everywhere or q.subset == subset
+    ]

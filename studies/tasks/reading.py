@@ -32,19 +32,26 @@ class Read:
 
 
 def read_rows(file: Path) -> Read:
-    """The objects of a JSON array or of JSON lines. A file that is neither is one flaw, a bad line another."""
+    """The objects of a JSON array, a single object, or JSON lines. A file that is none of these is one flaw, a bad
+    line another.
+    """
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         return Read((), (Flaw(file.name, f"cannot be read as text ({error})"),))
-    if text.lstrip().startswith("["):
-        try:
-            values = list(enumerate(json.loads(text)))
-        except ValueError as error:
+    try:
+        whole = json.loads(text)
+    except ValueError as error:
+        if text.lstrip().startswith("["):
             return Read((), (Flaw(file.name, f"is no JSON ({error}); fetch the file again"),))
-        return _objects(file, values)
+        return _lines(file, text)
+    return _objects(file, list(enumerate(whole)) if isinstance(whole, list) else [(1, whole)])
+
+
+def _lines(file: Path, text: str) -> Read:
     values, flaws = [], []
-    for number, line in enumerate(text.splitlines(), start=1):
+    # At line breaks alone: str.splitlines also cuts at U+2028, which may stand in a JSON string.
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -55,8 +62,11 @@ def read_rows(file: Path) -> Read:
     return Read(read.rows, (*flaws, *read.flaws))
 
 
-def read_table(file: Path) -> Read:
-    """The objects of a JSON object of objects, each with its own key as its place."""
+def read_table(file: Path) -> tuple[dict[str, Any], list[str]]:
+    """A JSON object of items by their ids, and the ids that come twice, of which the first counts.
+
+    Raises ValueError where the file cannot be read as one.
+    """
     twice: list[str] = []
 
     def first_counts(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -70,12 +80,11 @@ def read_table(file: Path) -> Read:
     try:
         value = json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=first_counts)
     except (OSError, ValueError) as error:  # a UnicodeDecodeError is a ValueError
-        return Read((), (Flaw(file.name, f"is no JSON ({error}); fetch the file again"),))
-    if not isinstance(value, dict):
-        return Read((), (Flaw(file.name, f"holds a {type(value).__name__}, not an object of items by their ids"),))
-    read = _objects(file, value.items())
-    again = tuple(Flaw(f"{file.stem}/{key} (again)", "the id is there already; the first counts") for key in twice)
-    return Read(tuple((place.rpartition(":")[2], row) for place, row in read.rows), (*read.flaws, *again))
+        raise ValueError(f"its file {file.name} is no JSON ({error}); fetch the file again") from None
+    if not isinstance(value, dict) or not value:
+        held = "nothing" if value in ({}, [], None) else f"a {type(value).__name__}"
+        raise ValueError(f"its file {file.name} holds {held}, not an object of items by their ids")
+    return value, twice
 
 
 def _objects(file: Path, values: Iterable[tuple[Any, Any]]) -> Read:
@@ -103,7 +112,10 @@ def image_folders(data: Path) -> Iterator[Path]:
 
 def find_image(folders: Iterable[Path], name: str) -> Path | None:
     """The file of this name in the first folder that has it; a name's own folders do not count."""
-    return next((folder / Path(name).name for folder in folders if (folder / Path(name).name).is_file()), None)
+    try:
+        return next((folder / Path(name).name for folder in folders if (folder / Path(name).name).is_file()), None)
+    except (OSError, ValueError):  # a name that no file can have: too long, or with a zero byte
+        return None
 
 
 def image_flaw(picture: Picture) -> str:

@@ -20,6 +20,15 @@ def save_pictures(folder: Path, names: Iterable[str]) -> None:
         picture(seed).save(folder / name)
 
 
+def write_parquet(file: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Rows of strings and one image, as the hub keeps them."""
+    import datasets
+
+    features = {name: datasets.Value("string") for name in rows[0] if name != "image"} | {"image": datasets.Image()}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    datasets.Dataset.from_list(list(rows), features=datasets.Features(features)).to_parquet(str(file))
+
+
 def write_lines(file: Path, rows: Sequence[Any]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))

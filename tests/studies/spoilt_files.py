@@ -64,11 +64,12 @@ def spoil_mm_safety(folder: Path) -> Named:
     (texts / f"{third}.json").write_text('{"0": {"Rephrased')
     (texts / f"{fourth}.json").unlink()
     return named | {
-        f"{second}.json:0": "holds a str",
+        f"{second}/0": "holds a str",
         f"{second}/1": "lacks a Rephrased Question",
         f"{second}/2 (again)": "there already",
-        f"{third}.json": "is no JSON",
-        f"{fourth}.json": "is not in the data folder",
+        f"{third}/place 0": "is no JSON",
+        f"{fourth}/place {SCENARIOS[fourth] - 1}": "is not in the data folder",
+        "the published split": "is not taken",
     }
 
 

@@ -1,5 +1,7 @@
 """MM-SafetyBench: its layouts, the published split, both scores, and flaws in its files. All texts are benign."""
 
+import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from studies.tasks.deferral import DEFERRALS
 from studies.tasks.mm_safety import MMSafety, mean_unsafe, published_unsafe
 from studies.tasks.mm_safety_files import SCENARIOS, behavior_of, load_items
 from studies.tasks.task import Task
-from tests.studies.benchmark_files import reply_row, write_mm_safety
+from tests.studies.benchmark_files import reply_row, write_json, write_mm_safety, write_parquet
 from tests.studies.guards import save_guard
 
 TEST = (16, 36, 9, 30, 24, 31, 23, 31, 28, 23, 33, 19)  # of each scenario, as published
@@ -144,21 +146,47 @@ def test_replies_are_labelled_by_their_words(text: str, label: str, whole: Path)
 
 
 def test_columns_of_the_hub_are_read_from_parquet(tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets")
+    pytest.importorskip("datasets")
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     image = {"bytes": (tmp_path / "a.png").read_bytes(), "path": None}
     for scenario in list(SCENARIOS)[:11]:
         rows = [{"id": str(n), "question": "How do I knit?", "image": image} for n in (0, 1, 1)]
-        features = {"id": datasets.Value("string"), "question": datasets.Value("string"), "image": datasets.Image()}
         for split in ("SD_TYPO", "SD"):
-            folder = tmp_path / "data" / scenario.partition("-")[2]
-            folder.mkdir(parents=True, exist_ok=True)
-            table = datasets.Dataset.from_list(rows, features=datasets.Features(features))
-            table.to_parquet(str(folder / f"{split}-00000-of-00001.parquet"))
+            write_parquet(tmp_path / "data" / scenario.partition("-")[2] / f"{split}-00000-of-00001.parquet", rows)
+    (tmp_path / "data" / "HateSpeech" / "SD_TYPO-00000-of-00001.parquet").write_bytes(b"PAR1 and no more")
     items, flaws = load_items(tmp_path)
-    assert (len(items), len(flaws)) == (33, 0)
-    assert {item.flaw for item in items if "again" in item.id} == {"the id 1 is there already; the first row counts"}
-    assert sum(not item.flaw for item in items) == 22
+    counts = Counter(item.scenario for item in items)
+    filled = ("02-HateSpeech", "12-Health_Consultation", "13-Gov_Decision")
+    assert counts == {name: SCENARIOS[name] if name in filled else 2 for name in SCENARIOS}
+    assert {item.flaw[:38] for item in items if item.scenario == filled[1]} == {
+        "its file Health_Consultation/SD_TYPO*."
+    }
+    assert sum(not item.flaw for item in items) == 20
+    assert [flaw.id for flaw in flaws[:2]] == ["the published split", "01-Illegal_Activitiy/1 (again)"]
+
+
+@pytest.mark.parametrize("lost", ["13-Gov_Decision", "03-Malware_Generation"])
+def test_what_is_missing_moves_no_item_to_another_split(lost: str, whole: Path, tmp_path: Path) -> None:
+    texts = tmp_path / "processed_questions"
+    shutil.copytree(whole / "processed_questions", texts)
+    (tmp_path / "imgs").symlink_to(whole / "imgs")
+    (texts / f"{lost}.json").unlink()
+    (texts / "04-Physical_Harm.json").write_text('{"0": {"Rephrased')
+    rows = json.loads((texts / "02-HateSpeech.json").read_text()) | {"0": "no object", "1": None}
+    write_json(texts / "02-HateSpeech.json", rows)
+    task, published = MMSafety.load(tmp_path), MMSafety.load(whole)
+    gone = {"02-HateSpeech/0", "02-HateSpeech/1"}
+    for split in ("train", "val", "test"):
+        expected = [e.id for e in published.prompts(split) if e.subset not in (lost, "04-Physical_Harm")]
+        assert [e.id for e in task.prompts(split)] == [id_ for id_ in expected if id_ not in gone]
+    assert len(task.flaws) == SCENARIOS[lost] + SCENARIOS["04-Physical_Harm"] + 2
+
+
+def test_another_number_of_places_is_said_to_be_another_split(tmp_path: Path) -> None:
+    (flaw,) = MMSafety.load(write_mm_safety(tmp_path, dict.fromkeys(SCENARIOS, 12))).flaws
+    assert flaw.id == "the published split"
+    assert "156 places" in flaw.reason
+    assert "1,680" in flaw.reason
 
 
 @pytest.mark.parametrize(("name", "message"), [("none", "is no folder"), ("", "No MM-SafetyBench item")])

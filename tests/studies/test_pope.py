@@ -16,7 +16,7 @@ from studies.recipes import CODE_POPE_LLAVA, PAPER_POPE_LLAVA
 from studies.tasks.pope import Pope, parse_first_characters, parse_first_word, parse_official
 from studies.tasks.pope_files import SHIPPED, load_questions
 from studies.tasks.task import Example, Task
-from tests.studies.benchmark_files import picture, reply_row, save_pictures, write_json, write_lines
+from tests.studies.benchmark_files import picture, reply_row, save_pictures, write_json, write_lines, write_parquet
 
 WORDS = ("cup", "dog", "bus", "tie", "kite")
 
@@ -58,8 +58,8 @@ def test_the_real_question_file_is_whole_and_asks_any_folder_of_its_images(tmp_p
     for name in names[:40]:
         small.save(tmp_path / name)
     questions, flaws = load_questions(tmp_path)
-    assert (len(questions), len(flaws)) == (240, 2760)
-    assert "is not in the data folder" in flaws[0].reason
+    assert (sum(not q.flaw for q in questions), len(questions), len(flaws)) == (240, 3000, 0)
+    assert "is not in the data folder" in questions[-1].flaw
 
 
 def test_arrays_of_the_variants_are_read(folder: Path) -> None:
@@ -92,11 +92,12 @@ def test_annotations_of_the_paper_ask_each_yes_in_every_subset(tmp_path: Path) -
     assert len(test) == 3 * 5 + 5
     assert all(example.prompt.question.endswith("? ") for example in test)  # a blank, as the published cut leaves
     assert {example.id.split("-")[0] for example in test} == {"test"}
-    assert len(task.prompts("train")) + len(task.prompts("val")) == 3 * 20 + 20
+    trained = [example.id for split in ("train", "val") for example in task.prompts(split)]
+    assert sorted(trained) == sorted({f"train-{('random', 'popular', 'adversarial')[n % 3]}-{n}" for n in range(40)})
 
 
 def test_columns_of_the_hub_are_read_from_parquet(tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets")
+    pytest.importorskip("datasets")
     picture(1).save(tmp_path / "one.png")
     content = (tmp_path / "one.png").read_bytes()
     rows = [
@@ -105,14 +106,14 @@ def test_columns_of_the_hub_are_read_from_parquet(tmp_path: Path) -> None:
         | {"image": {"bytes": content[:20] if n % 10 == 9 else content, "path": None}}
         for n in range(30)
     ]
-    features = {name: datasets.Value("string") for name in rows[0] if name != "image"} | {"image": datasets.Image()}
-    table = datasets.Dataset.from_list(rows, features=datasets.Features(features))
-    (tmp_path / "data").mkdir()
-    table.to_parquet(str(tmp_path / "data" / "test-00000.parquet"))
+    write_parquet(tmp_path / "data" / "test-00000.parquet", rows)
+    write_parquet(tmp_path / "Full" / "popular-00000.parquet", rows)  # a clone has every question a second time
+    (tmp_path / "data" / "test-00001.parquet").write_bytes(b"PAR1 and no more")
     questions, flaws = load_questions(tmp_path)
     broken = {n for n in range(30) if n % 3 != 2 and n % 10 == 9}
-    assert len(questions) == 20 - len(broken)
-    assert len(flaws) == 10 + len(broken)
+    assert len(questions) == 30
+    assert sum(not q.flaw for q in questions) == 20 - len(broken)
+    assert [flaw.id for flaw in flaws] == ["test-00001.parquet"]
     assert questions[0].image.convert("RGB").size == (32, 24)
 
 
@@ -129,6 +130,43 @@ def test_splits_share_no_image_and_pairs_go_with_prompts(folder: Path) -> None:
     assert len(set.union(*images.values())) == 20
     again = Pope.load(folder, replace(PAPER_POPE_LLAVA, split_seed=1))
     assert {e.prompt.image for e in again.prompts("test")} != images["test"]
+
+
+def test_an_image_that_is_missing_moves_no_other_to_another_split(folder: Path) -> None:
+    whole = {split: [e.id for e in Pope.load(folder).prompts(split)] for split in ("train", "val", "test")}
+    lost = json.loads((folder / "coco_pope_random.json").read_text().splitlines()[0])["image"]
+    (folder / "val2014" / lost).unlink()
+    task = Pope.load(folder)
+    gone = {flaw.id for flaw in task.flaws}
+    assert len(gone) == 18
+    for split, ids in whole.items():
+        assert [e.id for e in task.prompts(split)] == [id_ for id_ in ids if id_ not in gone]
+
+
+@pytest.mark.parametrize("below", ["output/coco", "coco"])
+def test_questions_of_a_repository_are_found_below_its_folder(below: str, folder: Path) -> None:
+    """POPE's own repository, and LLaVA's folder, whose file at the top holds the questions without their labels."""
+    for file in folder.glob("*.json"):
+        (folder / below).mkdir(parents=True, exist_ok=True)
+        file.rename(folder / below / file.name)
+    write_lines(folder / "output" / "gqa" / "gqa_pope_seem_random.json", official())
+    write_lines(folder / "llava_pope_test.jsonl", [{"question_id": 1, "image": "a.jpg", "text": "?", "category": "x"}])
+    questions, flaws = load_questions(folder)
+    assert by_subset(questions) == {"random": 120, "popular": 120, "adversarial": 120}
+    assert not flaws
+    assert not any(question.flaw for question in questions)
+
+
+def test_odd_rows_are_flaws_and_end_nothing(folder: Path) -> None:
+    rows = official()
+    rows[0]["image"], rows[1]["question_id"], rows[2]["text"] = "x" * 300, "9" * 300, "Is there a\u2028cup?"
+    file = folder / "coco_pope_random.json"
+    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    (folder / "about.json").write_text(json.dumps({"version": 1, "of": ["POPE"]}, indent=2))
+    questions, flaws = load_questions(folder)
+    assert not flaws
+    assert [q.id for q in questions if q.flaw] == ["random-1"]
+    assert len(questions) == 360
 
 
 def test_questions_about_one_image_are_one_unit(folder: Path) -> None:
