@@ -4,12 +4,13 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from unicodedata import normalize
 
 from studies.metrics import Metric, Row, ratio, unparsable, valid
 
 Mentions = Callable[[str], list[str]]
 
-_TOKEN = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*|[^\w\s]")
+_TOKEN = re.compile(r"\w+(?:-\w+)*|[^\w\s]")  # as NLTK: "dog_house", "hot-dog" and "catégorie" are a word each
 _IRREGULAR = {"men": "man", "mice": "mouse", "geese": "goose", "children": "child", "oxen": "ox"}
 # Two words that mean one thing, beside the synonyms of two words. Source: the rules of CHAIR's published code.
 _ANIMALS = ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "animal", "cub")
@@ -19,6 +20,7 @@ _TOGETHER = {
     "bow tie": "tie",
     "toilet seat": "toilet",
     "home plate": "home plate",
+    "train track": "train track",
 }
 SEPARATOR = ", "
 
@@ -57,10 +59,13 @@ class Vocabulary:
         """The objects that the text names, in order, each as often as it is named.
 
         Plurals count as their singulars. Two words that mean one thing are one mention ("hot dog" is no dog, a "baby
-        bird" no person), and beside a toilet a seat is no chair. As the published code, which singularises with another
-        library; here a word is a plural where its singular is in the list.
+        bird" no person), and beside a toilet a seat is no chair. As the published code, with these differences, all of
+        them deliberate:
+         - a word is a plural where its singular is in the list; the published code singularises with a library;
+         - the list's odd blanks and capitals do not count. In the published code they keep "motor bike", "cheesecake"
+           and "iPhone" from ever being found.
         """
-        words = list(self._joined(_TOKEN.findall(text.lower())))
+        words = list(self._joined(_TOKEN.findall(normalize("NFC", text).lower())))
         if "toilet" in words:
             words = [word for word in words if word != "seat"]
         return [self.objects[word] for word in words if word in self.objects]

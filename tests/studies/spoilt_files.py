@@ -74,11 +74,10 @@ def spoil_mm_safety(folder: Path) -> Named:
 
 
 def spoil_coco(folder: Path, ids: Sequence[int]) -> Named:
-    """The images of these pinned ids, more that cannot be pinned, an annotation, and a second file of captions."""
+    """The images of these pinned ids, more that cannot be pinned, and an annotation."""
     write_json(folder / "chair_images.json", [*ids, ids[-1], "x", 999])
     images = [(str(id_), folder / "val2014" / f"COCO_val2014_{id_:012d}.jpg") for id_ in ids]
     named = spoil_images(images)
-    (folder / "annotations" / "captions_train2014.json").write_text('{"annotations": [')
     notes = folder / "annotations" / "instances_val2014.json"
     content = json.loads(notes.read_text())
     content["annotations"][0] = {"id": 1}
@@ -87,6 +86,5 @@ def spoil_coco(folder: Path, ids: Sequence[int]) -> Named:
         f"{ids[-1]} (again)": "already",
         f"chair_images.json:{len(ids) + 1}": "no image id",
         "999": "do not have it",
-        "captions_train2014.json": "no JSON",
-        f"instances_val2014.json:{len(content['images'])}": "lacks image_id",
+        "instances_val2014.json:annotations:0": "lacks an image id",
     }

@@ -1,8 +1,11 @@
 """CHAIR: hand-worked captions, ground truth from COCO's files, the pinned images, and the embedded captions."""
 
+import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from studies.tasks.chair import Chair, sentence
 from studies.tasks.chair_files import PINNED, load_images
@@ -44,11 +47,39 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Vocabulary:
         ("Skis and scissors and an iPhone", ["skis", "scissors", "cell phone"]),
         ("mobile phones and a phone", ["cell phone", "cell phone"]),
         ("A catalogue of bearings, dogma and benchmarks", []),
+        ("A cat\u00e9gorie, a cate\u0301gorie, a dog_house, a dog-sled and policewomen", []),
+        ("A player at home plate beside train tracks, then a train", ["train"]),
         ("", []),
     ],
 )
 def test_objects_of_captions_worked_by_hand(caption: str, objects: list[str], words: Vocabulary) -> None:
     assert words.mentions(caption) == objects
+
+
+ANIMALS = ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "animal", "cub")
+DOUBLE = (
+    *("motor bike", "motor cycle", "air plane", "traffic light", "street light", "traffic signal", "stop light"),
+    *("fire hydrant", "stop sign", "parking meter", "suit case", "sports ball", "baseball bat", "baseball glove"),
+    *("tennis racket", "wine glass", "hot dog", "cell phone", "mobile phone", "teddy bear", "hair drier"),
+    *("potted plant", "bow tie", "laptop computer", "home plate", "train track"),
+)
+RULES = {pair: pair for pair in DOUBLE} | {f"{age} {animal}": animal for age in ("baby", "adult") for animal in ANIMALS}
+RULES |= {"passenger jet": "jet", "passenger train": "train", "bow tie": "tie", "toilet seat": "toilet"}
+NOTHING = ("home plate", "train track")  # pairs that name no object
+# Each word of each pair is an object too, so that a pair that is not joined is seen.
+WORDS = sorted({*RULES, *(word for pair in RULES for word in pair.split())} - {*NOTHING})
+
+
+@given(st.lists(st.sampled_from([*WORDS, *NOTHING, "red"]), max_size=9))
+def test_double_words_are_joined_as_by_the_published_rules(phrases: list[str]) -> None:
+    words, joined, place = " ".join(phrases).split(), [], 0
+    while place < len(words):
+        pair = " ".join(words[place : place + 2])
+        joined.append(RULES.get(pair, words[place]))
+        place += 2 if pair in RULES else 1
+    if "toilet" in joined:
+        joined = [word for word in joined if word != "seat"]
+    assert Vocabulary({word: word for word in WORDS}).mentions(" ".join(words)) == [w for w in joined if w in WORDS]
 
 
 def test_chair_worked_by_hand(words: Vocabulary) -> None:
@@ -115,11 +146,58 @@ def test_what_is_missing_is_named(tmp_path: Path, words: Vocabulary) -> None:
         Chair.load(None)
     with pytest.raises(ValueError, match=r"synonyms\.txt cannot be read"):
         Chair.load(tmp_path)
-    with pytest.raises(ValueError, match=r"no instances_\*\.json"):
+    with pytest.raises(ValueError, match=r"no instances_\*\.json and captions_\*\.json"):
         load_images(tmp_path, words)
     (tmp_path / "synonyms.txt").write_text("\n")
     with pytest.raises(ValueError, match="no line of synonyms"):
         Chair.load(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["captions", "instances"])
+def test_half_of_the_ground_truth_is_refused(kind: str, tmp_path: Path, words: Vocabulary) -> None:
+    write_json(write_coco(tmp_path) / PINNED, [1, 2])
+    file = tmp_path / "annotations" / f"{kind}_val2014.json"
+    for content in ('{"annotations": [', "null", "7", '[{"image_id": 1, "caption": "a cat"}]', '{"annotations": null}'):
+        file.write_text(content)
+        with pytest.raises(ValueError, match=file.name):
+            load_images(tmp_path, words)
+    file.rename(file.with_name(f"{kind}_train2014.json.part"))
+    with pytest.raises(ValueError, match=rf"has no {kind}_\*\.json"):
+        load_images(tmp_path, words)
+
+
+def test_an_image_without_its_captions_does_not_count(tmp_path: Path, words: Vocabulary) -> None:
+    write_json(write_coco(tmp_path) / PINNED, [1, 2, 3])
+    file = tmp_path / "annotations" / "captions_val2014.json"
+    content = json.loads(file.read_text())
+    content["images"] = [image for image in content["images"] if image["id"] != 2]
+    file.write_text("\ufeff" + json.dumps(content), encoding="utf-8")
+    images, flaws = load_images(tmp_path, words)
+    assert [flaw.id for flaw in flaws] == ["2"]
+    assert 2 not in {image.id for image in images}
+
+
+def test_odd_annotations_are_flaws_and_end_nothing(tmp_path: Path, words: Vocabulary) -> None:
+    write_json(write_coco(tmp_path) / PINNED, ["1", 2, 3, None, True])
+    file = tmp_path / "annotations" / "instances_val2014.json"
+    content = json.loads(file.read_text())
+    content["images"] += [{"file_name": "x.jpg"}, "x", None]
+    content["categories"] += [{"id": 90}, {"name": "lamp"}, "lamp"]
+    content["annotations"] += ["x", {"image_id": "2", "category_id": 1}, {"image_id": 2, "category_id": 90}]
+    content["annotations"] += [{"image_id": 2, "category_id": [1]}, {"image_id": 2}]
+    write_json(file, content)
+    images, flaws = load_images(tmp_path, words)
+    assert {image.id: image.objects for image in images}[2] == ("dining table", "person")
+    places = {flaw.id.partition(":")[2] for flaw in flaws}
+    assert places == {"3", "4", *(f"images:{n}" for n in (30, 31, 32)), *(f"annotations:{n}" for n in (30, 32, 33, 34))}
+
+
+def test_objects_by_image_id_are_lists_of_names(tmp_path: Path, words: Vocabulary) -> None:
+    save_pictures(tmp_path / "val2014", [f"COCO_val2014_{1171:012d}.jpg"])
+    write_json(tmp_path / "gt_objects.json", {"1171": ["dog"], "2": "dog", "three": ["dog"], "4": None, "5": [1]})
+    images, flaws = load_images(tmp_path, words)
+    assert [image.objects for image in images] == [("dog",)]
+    assert [flaw.id.partition(":")[2] for flaw in flaws[:4]] == ["2", "three", "4", "5"]
 
 
 def test_embedded_captions_share_no_scene_and_pairs_differ_by_the_image_alone() -> None:
