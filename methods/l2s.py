@@ -2,18 +2,25 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
 
 from interv import VLM, Add, Scope
+from methods.checks import check_contrasts
 from methods.reference_networks import read_network, write_network
 from methods.sharded import AnyContrasts
 from methods.steerer import Fitted, Query, Strength
-from methods.training import CosineWeight, Init, Schedule, Weights, initial_weights, train_network
-
-Activation = Literal["tanh", "relu"]
+from methods.training import (
+    Activation,
+    CosineWeight,
+    Init,
+    Schedule,
+    Weights,
+    check_choice,
+    initial_weights,
+    train_network,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,10 +31,13 @@ class L2S(Fitted):
     nothing is added.
     """
 
-    encoder_weight: Float[Tensor, "hidden d_model"] = None  # type: ignore[assignment]
-    encoder_bias: Float[Tensor, " hidden"] = None  # type: ignore[assignment]
-    decoder_weight: Float[Tensor, "d_model hidden"] = None  # type: ignore[assignment]
+    encoder_weight: Float[Tensor, "hidden d_model"]
+    encoder_bias: Float[Tensor, " hidden"]
+    decoder_weight: Float[Tensor, "d_model hidden"]
     activation: Activation = "tanh"
+
+    def __post_init__(self) -> None:
+        check_choice(self.activation, Activation, "activation")
 
     @classmethod
     def fit(
@@ -53,8 +63,11 @@ class L2S(Fitted):
         """Train the network with Adam on the contrast vectors of the training pairs.
 
         With `validation` the epoch of the lowest validation loss is kept, without it the last one. Contrasts in shards
-        are read batch by batch and never held whole.
+        are read batch by batch and never held whole. Raises ValueError where a row is not of finite numbers.
         """
+        check_contrasts(train)
+        if validation is not None:
+            check_contrasts(validation, "validation")
         weights = train_network(
             initial_weights(train, hidden, init, seed),
             train,
@@ -111,7 +124,7 @@ class L2S(Fitted):
         if vlm is not None and not max(reads, writes) < vlm.n_layers:
             raise ValueError(f"reads={reads} and writes={writes} must be below {vlm.n_layers}, {vlm.name}'s blocks.")
         fingerprint = vlm.fingerprint if vlm is not None else fingerprint
-        return cls(reads, writes, fingerprint, scope, *weights, activation)
+        return cls(reads, writes, fingerprint, *weights, activation, scope=scope)
 
     def to_reference(self, path: str | Path) -> None:
         """Write the network alone, as the published code reads it: layers, scope and model are not in the file."""

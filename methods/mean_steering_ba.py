@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interv import Add
+from methods.checks import check_contrasts
 from methods.sharded import AnyContrasts
 from methods.steerer import Fitted, Query, Strength
 
@@ -17,11 +18,12 @@ class MeanSteeringBA(Fitted):
     Behaviour-agnostic: the pair does not change with what the example calls for.
     """
 
-    vector: Float[Tensor, " d_model"] = None  # type: ignore[assignment]
+    vector: Float[Tensor, " d_model"]
 
     @classmethod
     def fit(cls, train: AnyContrasts) -> "MeanSteeringBA":
-        """Raises ValueError where the contrasts have no agnostic pair."""
+        """Raises ValueError where the contrasts have no agnostic pair, or a row is not of finite numbers."""
+        check_contrasts(train)
         vector = train.mean_agnostic
         if vector is None:
             raise ValueError(

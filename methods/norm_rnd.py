@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interv import Add
+from methods.checks import check_contrasts
 from methods.sharded import AnyContrasts
 from methods.steerer import Fitted, Query, Strength
 
@@ -19,11 +20,13 @@ class NormRnd(Fitted):
     which needs the answer: `per_input` does that and takes the oracle's vectors from the query.
     """
 
-    direction: Float[Tensor, " d_model"] = None  # type: ignore[assignment]
+    direction: Float[Tensor, " d_model"]
     per_input: bool = False
 
     @classmethod
     def fit(cls, train: AnyContrasts, *, seed: int = 0, per_input: bool = False) -> "NormRnd":
+        """Raises ValueError where a row is not of finite numbers."""
+        check_contrasts(train)
         generator = torch.Generator().manual_seed(seed)
         # A normal draw points anywhere with equal probability.
         direction = torch.randn(train.width, generator=generator)

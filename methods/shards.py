@@ -142,8 +142,8 @@ def _mark(image: Any) -> Any:
         return [_mark(part) for part in image]
     try:
         pixels = image.tobytes()
-    except (OSError, SyntaxError) as error:  # a file that Pillow began to read; its pair is skipped later
-        return str(error)
+    except (OSError, SyntaxError, ValueError):  # Pillow reads a file when its pixels are asked for; it is skipped later
+        return "unreadable"
     return [image.mode, image.size, image.getpalette(), hashlib.sha256(pixels).hexdigest()]
 
 

@@ -2,7 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -28,6 +28,17 @@ class Query:
     context: Float[Tensor, "batch d_model"]
     vectors: Float[Tensor, "batch d_model"] | None = None
 
+    def __post_init__(self) -> None:
+        """Raises ValueError where the two are not rows, one an input."""
+        shape = list(self.context.shape)
+        if len(shape) != 2:
+            raise ValueError(f"context has shape {shape}; it must be [batch, d_model], context[None] for one input.")
+        if self.vectors is not None and (self.vectors.ndim != 2 or len(self.vectors) != shape[0]):
+            raise ValueError(
+                f"vectors has shape {list(self.vectors.shape)}; beside a context of {shape} it must be "
+                f"[{shape[0]}, d_model], one vector an input."
+            )
+
 
 @runtime_checkable
 class Steerer(Protocol):
@@ -50,8 +61,6 @@ class Steerer(Protocol):
         """What to add for these inputs; `strength` is in multiples of the contrast vector (the paper's alpha)."""
         ...
 
-    def save(self, folder: str | Path) -> None: ...
-
 
 @dataclass(frozen=True, eq=False)
 class Fitted(ABC):
@@ -67,7 +76,7 @@ class Fitted(ABC):
     reads: int
     writes: int
     fingerprint: str
-    scope: Scope = "response"
+    scope: Scope = field(default="response", kw_only=True)
 
     @classmethod
     @abstractmethod

@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +15,7 @@ from methods.contrasts import Contrasts
 from methods.sharded import AnyContrasts, ShardedContrasts
 
 Init = Literal["svd", "dictionary", "random"]
+Activation = Literal["tanh", "relu"]
 Schedule = Literal["constant", "cosine"]
 
 
@@ -25,7 +26,7 @@ class Weights(NamedTuple):
     encoder_bias: Tensor
     decoder_weight: Tensor
 
-    def __call__(self, context: Tensor, activation: str = "tanh") -> Tensor:
+    def __call__(self, context: Tensor, activation: Activation = "tanh") -> Tensor:
         hidden = linear(context, self.encoder_weight, self.encoder_bias)
         hidden = torch.tanh(hidden) if activation == "tanh" else torch.relu(hidden)
         return linear(hidden, self.decoder_weight)
@@ -56,6 +57,12 @@ class Training:
     validation_losses: tuple[float, ...]
 
 
+def check_choice(value: str, choices: Any, noun: str) -> None:
+    """Raise ValueError where a value is none of a Literal's."""
+    if value not in get_args(choices):
+        raise ValueError(f"{value!r} is no {noun}; there are {', '.join(get_args(choices))}.")
+
+
 def initial_weights(train: AnyContrasts, hidden: int, init: Init, seed: int) -> Weights:
     """The encoder as torch initialises a linear layer; the decoder's columns from the training vectors.
 
@@ -73,8 +80,7 @@ def initial_weights(train: AnyContrasts, hidden: int, init: Init, seed: int) -> 
 
     encoder_weight, encoder_bias = uniform(hidden, width, fan_in=width), uniform(hidden, fan_in=width)
     decoder_weight = uniform(width, hidden, fan_in=hidden)
-    if init not in get_args(Init):
-        raise ValueError(f"{init!r} is no initialisation; there are svd, dictionary and random.")
+    check_choice(init, Init, "initialisation")
     if init == "random":
         return Weights(encoder_weight, encoder_bias, decoder_weight)
     if isinstance(train, Contrasts):
@@ -96,7 +102,7 @@ def train_network(
     train: AnyContrasts,
     validation: AnyContrasts | None = None,
     *,
-    activation: str = "tanh",
+    activation: Activation = "tanh",
     mse_weight: float = 1.0,
     l1_weight: float = 1.0,
     cosine_weight: CosineWeight | float = 0.1,
@@ -117,6 +123,8 @@ def train_network(
     Contrasts in memory are trained on where they lie, those in shards on the CPU, unless a `device` is given; of those
     in shards no more than a batch is in memory.
     """
+    check_choice(activation, Activation, "activation")
+    check_choice(schedule, Schedule, "schedule")
     device = torch.device(device or (train.context.device if isinstance(train, Contrasts) else "cpu"))
     batch_of = _reader(train, device)
     behaviors = sorted(set(train.behavior))
@@ -155,7 +163,7 @@ def _reader(contrasts: AnyContrasts, device: torch.device) -> Callable[[Int[Tens
     return lambda rows: (context[rows], target[rows])
 
 
-def _validation_loss(weights: Weights, activation: str, validation: AnyContrasts, device: torch.device) -> float:
+def _validation_loss(weights: Weights, activation: Activation, validation: AnyContrasts, device: torch.device) -> float:
     """MSE + L1 - 0.05 * cosine, the mean over all rows."""
     batches: Iterable[tuple[Tensor, Tensor]]
     if isinstance(validation, Contrasts):
@@ -201,7 +209,7 @@ def _balanced(loss: Float[Tensor, " rows"], group: Tensor, groups: int) -> Tenso
     return sum(loss[group == i].mean() for i in range(groups) if (group == i).any()) / groups  # type: ignore[return-value]
 
 
-def _schedule(schedule: Schedule, warmup: int, total: int):
+def _schedule(schedule: Schedule, warmup: int, total: int) -> Callable[[int], float]:
     def scale(step: int) -> float:
         if step < warmup:
             return step / max(1, warmup)

@@ -90,7 +90,8 @@ def read_vector(
         raise ValueError(f"{path} was captured from model {known}, not from {fingerprint}; capture it again there.")
     method = _METHODS.get(file.card.get("method", ""), MeanSteering)
     reads = file.card.get("reads", chosen)
-    return method(reads, chosen, fingerprint or known, scope or file.card.get("scope", "all"), file.directions[chosen])
+    scope = scope or file.card.get("scope", "all")
+    return method(reads, chosen, fingerprint or known, file.directions[chosen], scope=scope)
 
 
 def read_file(path: str | Path) -> VectorFile:

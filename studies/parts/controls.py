@@ -20,7 +20,7 @@ class ConstantDirection(Fitted):
     opposite where "yes" is. A negative strength pushes towards "yes".
     """
 
-    vector: Float[Tensor, " d_model"] = None  # type: ignore[assignment]
+    vector: Float[Tensor, " d_model"]
 
     @classmethod
     def fit(cls, train: Contrasts) -> "ConstantDirection":

@@ -69,7 +69,7 @@ def _group(
             losses.mean(dim=1).sum().backward()
             optimizer.step()
     return [
-        L2S(train.reads, train.writes, train.fingerprint, "response", *Weights(*parts), activation)  # type: ignore[arg-type]
+        L2S(train.reads, train.writes, train.fingerprint, *Weights(*parts), activation)  # type: ignore[arg-type]
         for train, *parts in zip(trains, *(part.detach().unbind() for part in weights), strict=True)
     ]
 

@@ -160,8 +160,8 @@ def l2s(on: Contestants, items: Sequence[ContrastPair]) -> L2S:
         fitted.reads,
         fitted.writes,
         fitted.fingerprint,
-        fitted.scope,
         *Weights(fitted.encoder_weight, fitted.encoder_bias, fitted.decoder_weight).to(vlm.model.device),
+        scope=fitted.scope,
     )
 
 

@@ -21,7 +21,7 @@ def steerer() -> MeanSteering:
 @pytest.mark.parametrize("method", [MeanSteering, MeanSteeringBA])
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_what_is_written_comes_back(tmp_path, steerer, method, ending):
-    steerer = method(steerer.reads, steerer.writes, steerer.fingerprint, "all", vector=steerer.vector)
+    steerer = method(steerer.reads, steerer.writes, steerer.fingerprint, vector=steerer.vector, scope="all")
     write_vector(steerer, tmp_path / f"mean{ending}")
     again = read_vector(tmp_path / f"mean{ending}")
     assert type(again) is method

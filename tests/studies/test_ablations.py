@@ -94,7 +94,7 @@ def test_an_unknown_factor_is_named_before_anything_is_done(tmp_path):
 
 def test_a_unit_is_dead_where_no_context_switches_it_on():
     contexts = torch.tensor([[1.0, 0.0], [2.0, 1.0]])
-    network = L2S(0, 0, "", "response", torch.tensor([[1.0, 0], [-1, 0], [-1, -2]]), torch.zeros(3), torch.ones(2, 3))
+    network = L2S(0, 0, "", torch.tensor([[1.0, 0], [-1, 0], [-1, -2]]), torch.zeros(3), torch.ones(2, 3))
     assert dead(network, contexts) == pytest.approx(2 / 3)
     assert dead(replace(network, encoder_bias=torch.tensor([0.0, 1.5, 0.0])), contexts) == pytest.approx(1 / 3)
 
