@@ -1,6 +1,7 @@
 """All methods, in the order of the tables, and how one is read back from disk."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,20 @@ from methods.steerer import Fitted
 STEERERS: tuple[type[Fitted], ...] = (NoSteering, PromptSteering, NormRnd, MeanSteering, MeanSteeringBA, L2S, P2S)
 
 
-def load_steerer(folder: str | Path) -> Fitted:
-    """Read a method that `save` wrote. Raises ValueError where the folder holds none that is known here."""
+def load_steerer(folder: str | Path, others: Sequence[type[Fitted]] = ()) -> Fitted:
+    """Read a method that `save` wrote, one of `STEERERS` or of `others`, which are your own subclasses of `Fitted`.
+
+    Raises ValueError where the folder holds none of these.
+    """
     path = Path(folder)
     if not (path / "steerer.json").exists():
         raise ValueError(f"{path} holds no steerer.json; give the folder that steerer.save(folder) wrote.")
     card: dict[str, Any] = json.loads((path / "steerer.json").read_text())
-    methods = {method.__name__: method for method in STEERERS}
+    methods = {method.__name__: method for method in (*STEERERS, *others)}
     name = card.pop("method")
     if name not in methods:
-        raise ValueError(f"{path} holds a {name!r}; the methods are {', '.join(methods)}.")
+        raise ValueError(
+            f"{path} holds a {name!r}; the methods are {', '.join(methods)}. "
+            "Pass the class where it is your own: load_steerer(folder, others=[...])."
+        )
     return methods[name](**(card | load_file(path / "steerer.safetensors")))

@@ -25,6 +25,7 @@ from methods import capture_contrasts as capture
 from tests.property.cases import Ask
 from tests.property.reference import bitwise
 from tests.property.test_law_12_steerers import contrasts, query
+from tests.tiny_models import build
 
 
 def pair(number: int, image: object = None, agnostic: bool = False) -> ContrastPair:
@@ -98,10 +99,28 @@ def test_agnostic_pairs_for_some_are_refused(vlm: VLM) -> None:
         capture(vlm, [pair(0, agnostic=True), pair(1)], progress=False)
 
 
-def test_no_answer_to_average_over_is_refused(vlm: VLM) -> None:
+@pytest.mark.parametrize("change", [{"question": "other"}, {}, None], ids=["other", "copy", "same"])
+def test_no_answer_to_average_over_is_refused(vlm: VLM, change: dict | None) -> None:
     ask = Ask().prompt()
+    positive = ask if change is None else replace(ask, **change)
     with pytest.raises(ValueError, match="no forced answer to average over"):
-        capture(vlm, [ContrastPair(ask, replace(ask, question="other"), ask)], pool="mean", progress=False)
+        capture(vlm, [ContrastPair(ask, positive, replace(ask, answer="no"))], pool="mean", progress=False)
+
+
+@pytest.mark.parametrize("layers", [[], [3], [-1], [0, 0]])
+@pytest.mark.parametrize("folder", [None, "out"])
+def test_layers_are_checked_at_the_door(tmp_path: Path, layers: list[int], folder: str | None) -> None:
+    out = folder and tmp_path / folder
+    with pytest.raises(ValueError, match=r"give decoder blocks of the model, 0 to 2, each once"):
+        capture(build("random-llava"), [pair(0)], layers=layers, progress=False, out=out)
+    assert not any(tmp_path.iterdir())
+
+
+def test_batches_and_pairs_are_checked_at_the_door() -> None:
+    with pytest.raises(ValueError, match="batch_size is 0; it must be at least 1"):
+        capture(build("random-llava"), [pair(0)], batch_size=0, progress=False)
+    with pytest.raises(ValueError, match="There are no contrast pairs"):
+        capture(build("random-llava"), [], progress=False)
 
 
 def test_rows_of_contrasts_keep_their_order() -> None:
@@ -144,7 +163,7 @@ def test_an_unknown_method_is_told_what_exists(tmp_path: Path) -> None:
     MeanSteering.fit(contrasts()).save(tmp_path)
     card = json.loads((tmp_path / "steerer.json").read_text())
     (tmp_path / "steerer.json").write_text(json.dumps(card | {"method": "Wishing"}))
-    with pytest.raises(ValueError, match="'Wishing'; the methods are NoSteering, PromptSteering"):
+    with pytest.raises(ValueError, match=r"'Wishing'; the methods are NoSteering, PromptSteering.*others="):
         load_steerer(tmp_path)
 
 
