@@ -2,8 +2,8 @@
 
 from studies.judges.agreement import agreement
 from studies.judges.asking import Duel, Reply, compare_captions, rate, win_rate
-from studies.judges.guard import Exchange, LlamaGuard
-from studies.judges.judge import Endpoint, Judge, LocalJudge, judge_of
+from studies.judges.guard import Exchange, LlamaGuard, load_examples
+from studies.judges.judge import Endpoint, Judge, LocalJudge, Said, judge_of
 from studies.judges.verdicts import JudgeFailed, Outcome, Verdict, Verdicts
 
 __all__ = [
@@ -16,11 +16,13 @@ __all__ = [
     "LocalJudge",
     "Outcome",
     "Reply",
+    "Said",
     "Verdict",
     "Verdicts",
     "agreement",
     "compare_captions",
     "judge_of",
+    "load_examples",
     "rate",
     "win_rate",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from interv.prompt import Picture
-from studies.judges.judge import Judge
+from studies.judges.judge import Judge, Said
 from studies.judges.verdicts import Outcome, Verdict, Verdicts, content_key, gather
 
 # After the rubric of arXiv:2508.12815, App. B.3: five anchors from 0 to 9, steps neither asked for nor held against.
@@ -52,15 +52,38 @@ class Duel:
     other: str
 
 
-def parse_rating(text: str) -> int | None:
-    """The number from 0 to 9 after "Rating", or None."""
-    found = re.search(r"rating\W{0,6}\s*(\d+)(?:\.0)?\b(?!\.\d)", text, re.IGNORECASE)
-    return int(found[1]) if found and int(found[1]) <= 9 else None
+_SCALE = re.compile(
+    r"(?<![\d.])\d+\s*(?:-|\u2013|\bto\b)\s*\d+(?![\d.]*\d)|(?:/|\bout of\b)\s*9(?![\d.]*\d)", re.IGNORECASE
+)
+_NUMBER = r"((?<![\d.])-?\d+(?:\.\d+)?)(?![\d.]*\d)"
+_AFTER_COLON = re.compile(r"^[^\n]{0,60}?:[^\w-]*" + _NUMBER)
+_AT_ONCE = re.compile(r"[^\w]*(?:(?:is|of|would be)\b[^\w-]*)?" + _NUMBER)
+_ALONE = re.compile(r"[^\w-]*" + _NUMBER + r"\W*")
+
+
+def parse_rating(text: str) -> int | float | None:
+    """The number from 0 to 9 that the text rates by, or None.
+
+    It stands behind "rating", first after a colon, else at once ("My rating is 7"); or it is all of the first line,
+    "**7**" or "7/9". An echoed scale, "(0-9)" or "out of 9", is no rating, and neither is a range, "7-8". A fraction is
+    kept: the mean of ratings takes 7.5 as it takes 7.
+    """
+    plain = _SCALE.sub(" ", text)
+    _, found, behind = plain.lower().partition("rating")
+    said = behind.partition("explanation")[0]
+    match = (
+        (_AFTER_COLON.search(said) or _AT_ONCE.match(said)) if found else _ALONE.fullmatch(plain.strip().split("\n")[0])
+    )
+    value = float(match[1]) if match else None
+    if value is None or not 0 <= value <= 9:
+        return None
+    return int(value) if value.is_integer() else value
 
 
 def parse_preference(text: str) -> int | None:
-    """1 or 2 after "Preference", or None."""
-    found = re.search(r"preference\W{0,6}\s*([12])\b", text, re.IGNORECASE)
+    """1 or 2 after "Preference", or None; an echoed "1 or 2" is neither."""
+    plain = re.sub(r"\b1\W*(?:or|/)\W*2\b", " ", text, flags=re.IGNORECASE)
+    found = re.search(r"preference\W{0,6}\s*([12])\b", plain, re.IGNORECASE)
     return int(found[1]) if found else None
 
 
@@ -73,9 +96,10 @@ def rate(judge: Judge, replies: Sequence[Reply], verdicts: Verdicts) -> Outcome:
 
     def ask(place: int) -> Verdict:
         said = judge.ask(texts[place], replies[place].image)
-        return Verdict(parse_rating(said), said, judge.name, judge.version)
+        return _verdict(parse_rating(said.text), said, judge)
 
-    return gather([reply.id for reply in replies], keys, ask, verdicts, workers=judge.workers)
+    ids = [reply.id for reply in replies]
+    return gather(ids, keys, ask, verdicts, workers=judge.workers, doing=f"{judge.name} rates replies")
 
 
 def compare_captions(judge: Judge, duels: Sequence[Duel], verdicts: Verdicts, *, seed: int = 0) -> Outcome:
@@ -93,11 +117,16 @@ def compare_captions(judge: Judge, duels: Sequence[Duel], verdicts: Verdicts, *,
 
     def ask(place: int) -> Verdict:
         said = judge.ask(texts[place], duels[place].image)
-        chosen = parse_preference(said)
+        chosen = parse_preference(said.text)
         value = None if chosen is None else "other" if (chosen == 1) == swapped[place] else "one"
-        return Verdict(value, said, judge.name, judge.version)
+        return _verdict(value, said, judge)
 
-    return gather([duel.id for duel in duels], keys, ask, verdicts, workers=judge.workers)
+    ids = [duel.id for duel in duels]
+    return gather(ids, keys, ask, verdicts, workers=judge.workers, doing=f"{judge.name} compares captions")
+
+
+def _verdict(value: int | float | str | None, said: Said, judge: Judge) -> Verdict:
+    return Verdict(value, said.text, judge.name, " ".join(name for name in (judge.version, said.by) if name))
 
 
 def win_rate(values: Sequence[str | None]) -> dict[str, int | float]:

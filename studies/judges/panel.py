@@ -1,10 +1,14 @@
 """The judges of one study."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from studies.judges.failures import note_failures
 from studies.judges.guard import LlamaGuard
 from studies.judges.judge import Judge
+from studies.judges.verdicts import Outcome
 from studies.metrics import Metric, Row, ratio
 
 FIRST, SECOND = "judged", "judged_again"  # a row's marks by the first judge and by the second
@@ -27,6 +31,16 @@ class Panel:
     def fields(self) -> tuple[str, ...]:
         """Where each judge's marks stand in a row."""
         return (FIRST, SECOND)[: len(self.judges)]
+
+    def marks(self, ask: Callable[[Judge], Outcome], file: Path | None) -> dict[str, list[Any]]:
+        """Each judge's values, by the field of a row; what stays without one is printed, and noted beside the file."""
+        outcomes = {field: ask(judge) for field, judge in zip(self.fields(), self.judges, strict=True)}
+        named = [
+            (f"{judge.name} {judge.version}".strip(), outcome)
+            for judge, outcome in zip(self.judges, outcomes.values(), strict=True)
+        ]
+        note_failures(dict(named), file)
+        return {field: outcome.values for field, outcome in outcomes.items()}
 
     def agreement(self) -> tuple[Metric, ...]:
         """Over the rows that both judges marked: the share marked alike, and the mean difference of the marks."""
@@ -51,10 +65,8 @@ def mean_mark(name: str) -> Metric:
     )
 
 
-def without_mark(name: str, due: str = "") -> Metric:
-    """The share of rows without the first judge's mark; of those with the field `due`, where there is one."""
+def without_mark(name: str, due: str) -> Metric:
+    """The share of rows without the first judge's mark, of those with the field `due`."""
     return ratio(
-        name,
-        lambda row: float(row.get(FIRST) is None and (not due or bool(row.get(due)))),
-        lambda row: float(not due or bool(row.get(due))),
+        name, lambda row: float(row.get(FIRST) is None and bool(row.get(due))), lambda row: float(bool(row.get(due)))
     )

@@ -109,7 +109,8 @@ class Chair:
     def judged(self, rows: Sequence[Row], file: Path | None = None) -> list[Row]:
         """The test rows with each judge's mark: 1 where it prefers the caption to the unsteered model's, 0 where not.
 
-        Equal captions are not shown to a judge. Verdicts are kept in, and read from, the file.
+        Equal captions are not shown to a judge. Verdicts are kept in, and read from, the file, and what stays without
+        one is noted beside it.
         """
         plain = {row["id"]: row["reply"] for row in rows if row["method"] == "NoSteering" and row["split"] == "test"}
         dueling = [place for place, row in enumerate(rows) if row["reply"] != plain.get(row["id"], row["reply"])]
@@ -120,9 +121,11 @@ class Chair:
         marked = [dict(row) for row in rows]
         for place in dueling:
             marked[place][DUEL] = True
+        if not duels:
+            return marked
         verdicts = Verdicts(file)
-        for field, judge in zip(self.panel.fields(), self.panel.judges, strict=True):
-            for place, value in zip(dueling, compare_captions(judge, duels, verdicts).values, strict=True):
+        for field, values in self.panel.marks(lambda judge: compare_captions(judge, duels, verdicts), file).items():
+            for place, value in zip(dueling, values, strict=True):
                 marked[place][field] = None if value is None else int(value == "one")
         return marked
 

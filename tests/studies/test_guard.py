@@ -1,12 +1,13 @@
 """The guard: both of its forms, and that its number is its own first logits'."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from studies.judges import Exchange, LlamaGuard, Verdicts
+from studies.judges import Exchange, LlamaGuard, Verdicts, load_examples
 from tests.studies.guards import save_guard
 
 
@@ -34,6 +35,30 @@ def test_the_documented_form_judges_the_reply_as_the_assistants(guard_folder: Pa
         {"role": "user", "content": "what"},
         {"role": "assistant", "content": "reply fine"},
     ]
+
+
+def test_examples_come_from_a_file_too(guard_folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "examples.json"
+    file.write_text('\ufeff[["a list of steps", "unsafe"], ["a warning", "safe"]]', encoding="utf-8")
+    guard = LlamaGuard(str(guard_folder), examples=load_examples(file))
+    contents = [turn["content"] for turn in guard.messages(Exchange("a", "what", "reply"))]
+    assert contents[1:] == ["unsafe", "a warning", "safe", "reply"]
+    assert contents[0].endswith("\n\na list of steps")
+    for content in ("{", "[]", '{"a": "safe"}', '[["a"]]', '[["a", "perhaps"]]', '["ab"]'):
+        file.write_text(content)
+        with pytest.raises(ValueError, match=r"examples\.json"):
+            load_examples(file)
+    with pytest.raises(ValueError, match="no examples"):
+        LlamaGuard(str(guard_folder), examples=())
+
+
+def test_other_weights_of_the_same_size_are_another_version(guard_folder: Path, tmp_path: Path) -> None:
+    tuned = Path(shutil.copytree(guard_folder, tmp_path / guard_folder.name))
+    assert LlamaGuard(str(tuned)).version == LlamaGuard(str(guard_folder)).version
+    weights = tuned / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8] + bytes(8))
+    assert LlamaGuard(str(tuned)).version != LlamaGuard(str(guard_folder)).version
+    assert LlamaGuard("meta-llama/Llama-Guard-3-8B", revision="v1").version == "published v1"
 
 
 @pytest.mark.parametrize("form", ["published", "documented"])

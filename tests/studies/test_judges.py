@@ -1,5 +1,6 @@
 """Judges: a failing endpoint loses no row, verdicts are asked once, and two may disagree."""
 
+import http.client
 import json
 import re
 import threading
@@ -21,6 +22,8 @@ from studies.judges import (
     JudgeFailed,
     LocalJudge,
     Reply,
+    Said,
+    Verdict,
     Verdicts,
     agreement,
     compare_captions,
@@ -29,7 +32,9 @@ from studies.judges import (
     win_rate,
 )
 from studies.judges.asking import parse_preference, parse_rating
+from studies.judges.judge import model_name
 from studies.judges.panel import Panel
+from studies.judges.verdicts import IN_A_ROW
 from studies.parts.results import read_rows
 from studies.tasks.chair_files import PINNED
 from tests.studies.benchmark_files import picture, write_coco, write_json
@@ -177,32 +182,155 @@ def test_the_order_of_two_captions_is_drawn_and_undone(monkeypatch: pytest.Monke
         ("**Rating:** 0", 0),
         ("rating - 9.0", 9),
         ("Rating: 12", None),
-        ("Rating: 6.5", None),
+        ("Rating: 6.5", 6.5),
+        ("Rating (0-9): 7", 7),
+        ("Rating: 0-9: 5", 5),
+        ("Rating: <0-9> 4", 4),
+        ("Rating (0 to 9): **8**\nExplanation: 2 dogs: 1 brown", 8),
+        ("Rating: 8. Explanation: it shows: 2", 8),
+        ("**Rating**:\n\n3", 3),
+        ("My rating is 7", 7),
+        ("I would give a rating of 7, for 2 dogs", 7),
+        ("Rating (out of 9): 6", 6),
+        ("7/9", 7),
+        ("Rating: 7 out of 9", 7),
+        ("**7**", 7),
+        ("7.5\nThe image shows 3 men.", 7.5),
+        ("Rating: 7-8", None),
+        ("Rating: -3", None),
+        ("Rating: 9.5", None),
+        ("Rating: none", None),
+        ("My rating follows from the 2 dogs", None),
+        ("I see 2 dogs", None),
         ("seven", None),
         ("", None),
     ],
 )
-def test_ratings_are_read_from_words(text: str, rating: int | None) -> None:
+def test_ratings_are_read_from_words(text: str, rating: float | None) -> None:
     assert parse_rating(text) == rating
 
 
 def test_preferences_are_read_from_words() -> None:
-    assert [parse_preference(t) for t in ("Preference: 2", "**Preference: 1** as", "Caption 2", "")] == [
-        2,
-        1,
-        None,
-        None,
-    ]
+    said = {"Preference: 2": 2, "**Preference: 1** as": 1, "Preference (1 or 2): 2": 2, "Caption 2": None, "": None}
+    assert {text: parse_preference(text) for text in said} == said
 
 
 def test_a_local_model_judges_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JUDGE_URL", raising=False)
     judge = judge_of("tiny-llava")
     assert isinstance(judge, LocalJudge)
-    outcome = rate(judge, [Reply("a", picture(0), "x")], Verdicts())
-    assert outcome.verdicts[0] is not None
-    assert outcome.verdicts[0].version == judge.vlm.fingerprint
     assert isinstance(judge.vlm, VLM)
+    monkeypatch.setattr(VLM, "generate", lambda *prompts, **options: ["Rating: 3"])
+    outcome = rate(judge, [Reply("a", picture(0), "x")], Verdicts())
+    assert outcome.verdicts == [Verdict(3, "Rating: 3", "tiny-llava", judge.vlm.fingerprint)]
+
+
+def test_a_folder_is_called_by_its_name_and_a_hub_id_is_whole(tmp_path: Path) -> None:
+    assert model_name("meta-llama/Llama-Guard-3-8B") == "meta-llama/Llama-Guard-3-8B"
+    (tmp_path / "guard").mkdir()
+    assert model_name(f"{tmp_path}/guard/") == "guard"
+
+
+def test_what_the_endpoint_calls_its_model_is_noted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    said = json.loads(chat("Rating: 4")) | {"model": "judge-1-0514", "system_fingerprint": "fp_7"}
+    with serving(lambda body: (200, {}, json.dumps(said)), monkeypatch) as seen:
+        outcome = rate(quick(version="may"), [Reply("a", None, "x")], Verdicts(tmp_path / "v.jsonl"))
+        assert outcome.verdicts[0].version == "may judge-1-0514 fp_7"
+        assert rate(quick(version="may"), [Reply("b", None, "x")], Verdicts(tmp_path / "v.jsonl")).values == [4]
+        assert len(seen) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [http.client.IncompleteRead(b"half"), http.client.BadStatusLine("?"), http.client.InvalidURL("a port")]
+)
+def test_a_torn_connection_fails_its_item_alone(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def post(self: Endpoint, body: dict[str, Any]) -> Any:
+        if "bad" in shown(body):
+            raise error
+        return json.loads(chat("Rating: 2"))
+
+    monkeypatch.setattr(Endpoint, "_post", post)
+    replies = [Reply("a", None, "good"), Reply("b", None, "bad")]
+    outcome = rate(quick(url="http://localhost", attempts=2), replies, Verdicts())
+    assert outcome.values == [2, None]
+    assert list(outcome.failed) == ["b"]
+
+
+def test_whatever_one_item_meets_the_others_are_judged(tmp_path: Path) -> None:
+    class Odd:
+        name, version, workers = "odd", "", 2
+
+        def ask(self, text: str, image: Any = None) -> Said:
+            if "bad" in text:
+                raise ZeroDivisionError("by zero")
+            return Said("Rating: 5")
+
+    replies = [Reply("a", None, "good"), Reply("b", None, "bad"), Reply("c", tmp_path / "none.png", "good too")]
+    outcome = rate(Odd(), replies, Verdicts())
+    assert outcome.values == [5, None, 5]
+    assert outcome.failed == {"b": "ZeroDivisionError: by zero"}
+
+
+def test_an_answer_without_a_verdict_is_asked_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    said = [""]
+    replies = [Reply("a", None, "x")]
+    with serving(lambda body: (200, {}, chat(said[0])), monkeypatch) as seen:
+        outcome = rate(quick(), replies, Verdicts(tmp_path / "v.jsonl"))
+        assert (outcome.values, outcome.failed) == ([None], {"a": "the answer is no verdict: ''"})
+        assert not (tmp_path / "v.jsonl").exists()
+        said[0] = "Rating: 6"
+        assert rate(quick(), replies, Verdicts(tmp_path / "v.jsonl")).values == [6]
+        assert len(seen) == 2
+
+
+def test_a_judge_that_is_away_is_not_asked_on_and_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    answers = iter(range(1000))
+
+    def answer(body: dict[str, Any]) -> tuple[int, dict[str, str], str]:
+        return (200, {}, chat("Rating: 1")) if next(answers) < 5 else (401, {}, "who?")
+
+    replies = [Reply(str(n), None, f"reply {n}") for n in range(60)]
+    with serving(answer, monkeypatch) as seen:
+        outcome = rate(quick(workers=1), replies, Verdicts(tmp_path / "v.jsonl"))
+        assert len(seen) == 5 + IN_A_ROW
+    assert sum(value == 1 for value in outcome.values) == 5
+    assert sum("not asked" in reason for reason in outcome.failed.values()) == 60 - 5 - IN_A_ROW
+
+
+def test_refusals_of_single_items_stop_nothing_once_one_was_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter(range(1000))
+
+    def answer(body: dict[str, Any]) -> tuple[int, dict[str, str], str]:
+        return (200, {}, chat("Rating: 1")) if next(answers) in (0, 59) else (400, {}, "filtered")
+
+    replies = [Reply(str(n), None, f"reply {n}") for n in range(60)]
+    with serving(answer, monkeypatch) as seen:
+        outcome = rate(quick(workers=1), replies, Verdicts())
+        assert len(seen) == 60
+    assert sum(value == 1 for value in outcome.values) == 2
+    with serving(lambda body: (400, {}, "no such field"), monkeypatch) as seen:
+        assert set(rate(quick(workers=1), replies, Verdicts()).values) == {None}
+        assert len(seen) == IN_A_ROW
+
+
+def test_reasons_are_printed_and_written_beside_the_verdicts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def answer(body: dict[str, Any]) -> tuple[int, dict[str, str], str]:
+        return (400, {}, "[secret] " + "no " * 200) if "bad" in shown(body) else (200, {}, chat("Rating: 7"))
+
+    replies = [Reply(str(n), None, ("bad", "good")[n % 2] + f" {n}") for n in range(8)]
+    with serving(answer, monkeypatch):
+        panel, verdicts = Panel(judges=[quick()]), Verdicts(tmp_path / "verdicts.jsonl")
+        assert panel.marks(lambda judge: rate(judge, replies, verdicts), verdicts.file) == {"judged": [None, 7] * 4}
+    (record,) = json.loads((tmp_path / "judge_failures.json").read_text())
+    assert (record["judge"], record["count"], record["first"]) == ("judge-1", 4, "0")
+    assert "HTTP 400: [***] no no" in record["reason"]
+    assert len(record["reason"]) < 260
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "4 of 8 without a verdict: 4 x judge-1 refuses the request: HTTP 400" in printed
+    panel.marks(lambda judge: rate(judge, replies[1::2], verdicts), verdicts.file)
+    assert not (tmp_path / "judge_failures.json").exists()
 
 
 def test_agreement_of_two_judges() -> None:

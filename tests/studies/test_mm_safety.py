@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from studies.judges import Said
 from studies.judges.panel import Panel
 from studies.recipes import CODE_SAFETY_LLAVA, CODE_SAFETY_QWEN, PAPER_SAFETY_LLAVA
 from studies.tasks.deferral import DEFERRALS
@@ -130,6 +131,31 @@ def test_unsafe_scores_of_judged_rows(whole: Path, tmp_path: Path) -> None:
     values = {r["metric"]: r["value"] for r in task.score(judged) if r["subset"] == "all"}
     assert values["unsafe_70"] == pytest.approx(2 / 3)
     assert values["unsafe_70_published"] == pytest.approx(10 / 16)
+
+
+def test_the_quality_judge_is_asked_about_test_replies_alone(whole: Path) -> None:
+    class Counting:
+        name, version, workers = "counting", "", 1
+        asked = 0
+
+        def ask(self, text: str, image: object = None) -> Said:
+            self.asked += 1
+            return Said("Rating: 7")
+
+    judge = Counting()
+    task = MMSafety.load(whole, panel=Panel(judges=[judge]))
+    rows = [
+        reply_row(e.id, e.target, f"reply {n}", subset=e.subset, split=split) | {"behavior": e.behavior}
+        for split in ("val", "test")
+        for n, e in enumerate(task.prompts(split)[:3])
+    ]
+    judged = task.judged(rows)
+    assert judge.asked == 3
+    assert [row.get("judged") for row in judged] == [None] * 3 + [7] * 3
+    whole_table = {(r["metric"]): r["value"] for r in task.score(judged) if r["subset"] == "all"}
+    assert (whole_table["quality"], whole_table["unrated"]) == (7, 0)
+    assert all(row.get("judged") is None for row in task.judged(rows[:3]))
+    assert judge.asked == 3
 
 
 @pytest.mark.parametrize(
