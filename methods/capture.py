@@ -67,7 +67,7 @@ def capture_contrasts(
             token (the paper's safety setting), "before_last" the one before (the published code's for Qwen2-VL's
             experts). "mean" averages over the tokens of the forced answer, "mean_generated" over these and over what
             the model then says by itself (the paper's hallucination setting).
-        layers: which decoder blocks to keep; all by default.
+        layers: which decoder blocks to keep, each once; all by default.
         generated_tokens: the longest continuation that "mean_generated" averages over, in tokens.
         generated_seed: samples the continuation, by the checkpoint's generation settings; None is greedy.
         order: which pairs make a batch; rows keep the order of `pairs` whatever it is, and equal those of other batches
@@ -83,7 +83,7 @@ def capture_contrasts(
 
     Pairs of which an image cannot be read are left out and listed in `skipped`.
     """
-    chosen = tuple(range(vlm.n_layers)) if layers is None else tuple(layers)
+    chosen = tuple(range(vlm.n_layers)) if layers is None else tuple(dict.fromkeys(layers))
     _check(vlm, pairs, chosen, batch_size)
     pools = [pool] * len(pairs) if isinstance(pool, str) else list(pool)
     if len(pools) != len(pairs):
@@ -152,10 +152,9 @@ def _check(vlm: VLM, pairs: Sequence[ContrastPair], layers: tuple[int, ...], bat
         raise ValueError("There are no contrast pairs; give at least one.")
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
-    if not layers or len(set(layers)) < len(layers) or not set(layers) <= set(range(vlm.n_layers)):
+    if not layers or not set(layers) <= set(range(vlm.n_layers)):
         raise ValueError(
-            f"layers is {list(layers)}; give decoder blocks of the model, 0 to {vlm.n_layers - 1}, each once, or None "
-            "for all."
+            f"layers is {list(layers)}; give decoder blocks of the model, 0 to {vlm.n_layers - 1}, or None for all."
         )
 
 

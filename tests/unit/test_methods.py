@@ -107,13 +107,20 @@ def test_no_answer_to_average_over_is_refused(vlm: VLM, change: dict | None) -> 
         capture(vlm, [ContrastPair(ask, positive, replace(ask, answer="no"))], pool="mean", progress=False)
 
 
-@pytest.mark.parametrize("layers", [[], [3], [-1], [0, 0]])
+@pytest.mark.parametrize("layers", [[], [3], [-1, 0]])
 @pytest.mark.parametrize("folder", [None, "out"])
 def test_layers_are_checked_at_the_door(tmp_path: Path, layers: list[int], folder: str | None) -> None:
     out = folder and tmp_path / folder
-    with pytest.raises(ValueError, match=r"give decoder blocks of the model, 0 to 2, each once"):
+    with pytest.raises(ValueError, match=r"give decoder blocks of the model, 0 to 2, or None"):
         capture(build("random-llava"), [pair(0)], layers=layers, progress=False, out=out)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_layer_that_is_named_twice_is_kept_once() -> None:
+    vlm = build("random-llava")
+    bank, plain = (capture(vlm, [pair(0)], layers=layers, progress=False) for layers in ([2, 2, 0], [2, 0]))
+    assert bank.layers == (2, 0)
+    bitwise(bank.at(0, 2).vectors, plain.at(0, 2).vectors)
 
 
 def test_batches_and_pairs_are_checked_at_the_door() -> None:
