@@ -23,11 +23,10 @@ def note_failures(outcomes: Mapping[str, Outcome], verdicts: Path | None) -> Non
     """
     records = [record for name, outcome in outcomes.items() for record in _by_reason(name, outcome)]
     for name, outcome in outcomes.items():
-        if outcome.failed:
-            own = [record for record in records if record["judge"] == name]
+        if own := [record for record in records if record["judge"] == name]:
             said = "; ".join(f"{record['count']} x {record['reason']}" for record in own[:SHOWN])
             more = f"; {len(own) - SHOWN} more reasons" if len(own) > SHOWN else ""
-            of = f"{len(outcome.failed)} of {len(outcome.verdicts)}"
+            of = f"{sum(record['count'] for record in own)} of {len(outcome.verdicts)}"
             rich.print(escape(f"{name} left {of} without a verdict: {said}{more}. The next run asks them again."))
     if verdicts is None:
         return
@@ -41,7 +40,8 @@ def note_failures(outcomes: Mapping[str, Outcome], verdicts: Path | None) -> Non
 
 def _by_reason(name: str, outcome: Outcome) -> list[dict[str, Any]]:
     ids: dict[str, list[str]] = defaultdict(list)
-    for id_, reason in outcome.failed.items():
-        ids[reason].append(id_)
+    for id_, reason in zip(outcome.ids, outcome.reasons, strict=True):
+        if reason:
+            ids[reason].append(id_)
     groups = sorted(ids.items(), key=lambda group: -len(group[1]))
     return [{"judge": name, "reason": reason, "count": len(own), "first": own[0]} for reason, own in groups]

@@ -97,7 +97,7 @@ class LlamaGuard:
             batch = open_[start : start + self.batch_size]
             for (key, _), value in zip(batch, self.unsafe([turns for _, turns in batch]), strict=True):
                 verdicts.put(key, Verdict(value, "", name, f"{self.version} {self._commit()}".strip()))
-        return Outcome([verdicts.get(key) for key in keys], {})
+        return Outcome([exchange.id for exchange in exchanges], [verdicts.get(key) for key in keys], [""] * len(keys))
 
     def messages(self, exchange: Exchange) -> list[dict[str, str]]:
         """The conversation that the guard is shown."""

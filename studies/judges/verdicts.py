@@ -107,10 +107,16 @@ def _pixels(image: Picture | None) -> bytes:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One verdict an item, in order, None where there is none; `failed` says why of these items, by their ids."""
+    """One verdict an item, in order, None where there is none, and there the reason; ids may come several times."""
 
+    ids: list[str]
     verdicts: list[Verdict | None]
-    failed: dict[str, str]
+    reasons: list[str]
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """The reasons by their items' ids."""
+        return {name: reason for name, reason in zip(self.ids, self.reasons, strict=True) if reason}
 
     @property
     def values(self) -> list[Any]:
@@ -148,9 +154,9 @@ def gather(
 ) -> Outcome:
     """The verdict on every item: from the file where it is known, else by `ask(index)`, and then kept.
 
-    Items of one content are asked once. An item is left without a verdict, with the reason in `failed`, where `ask`
-    raises, where its answer means no verdict, and where nobody is asked any more: after eight failures in a row of a
-    judge that is away, or eight before any verdict. The next run asks all of these again.
+    Items of one content are asked once. An item is left without a verdict, and with the reason, where `ask` raises,
+    where its answer means no verdict, and where nobody is asked any more: after eight failures in a row of a judge that
+    is away, or eight before any verdict. The next run asks all of these again.
     """
     open_ = [(key, place) for key, place in {key: n for n, key in enumerate(keys)}.items() if verdicts.get(key) is None]
     # What one kind of item makes a judge refuse lies together in a benchmark; mixed, it does not look like an outage.
@@ -182,5 +188,4 @@ def gather(
 
     with ThreadPoolExecutor(max_workers=workers) as pool:
         list(track(pool.map(settle, open_), doing, total=len(open_), transient=True, disable=not open_))
-    reasons = {name: failed[key] for name, key in zip(ids, keys, strict=True) if key in failed}
-    return Outcome([verdicts.get(key) for key in keys], reasons)
+    return Outcome(list(ids), [verdicts.get(key) for key in keys], [failed.get(key, "") for key in keys])

@@ -319,7 +319,7 @@ def test_reasons_are_printed_and_written_beside_the_verdicts(
     def answer(body: dict[str, Any]) -> tuple[int, dict[str, str], str]:
         return (400, {}, "[secret] " + "no " * 200) if "bad" in shown(body) else (200, {}, chat("Rating: 7"))
 
-    replies = [Reply(str(n), None, ("bad", "good")[n % 2] + f" {n}") for n in range(8)]
+    replies = [Reply(str(n % 4), None, ("bad", "good")[n % 2] + f" {n}") for n in range(8)]  # ids of two methods
     with serving(answer, monkeypatch):
         panel, verdicts = Panel(judges=[quick()]), Verdicts(tmp_path / "verdicts.jsonl")
         assert panel.marks(lambda judge: rate(judge, replies, verdicts), verdicts.file) == {"judged": [None, 7] * 4}
