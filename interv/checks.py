@@ -1,33 +1,37 @@
 """What is refused at the door, before the model runs."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from torch import nn
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from interv.encoding import Encoded
 from interv.layouts import Layout
 from interv.ops import Capture, Edit, Op
+from interv.prefill import Prefill
+from interv.prompt import Prompt
 from interv.site import Site
-
-# Options of `generate` that cannot go on from a prefill, and what to do instead.
-_REFUSED_OPTIONS = {
-    "cache_implementation": "the prompt's cache is there already; use installed() and model.generate",
-    "prefill_chunk_size": "the prompt has run already; use installed() and model.generate",
-    "assistant_model": "a draft model proposes several tokens a step, which the scopes cannot tell apart",
-    "prompt_lookup_num_tokens": "it proposes several tokens a step, which the scopes cannot tell apart",
-    "input_ids": "the prompts are encoded by the model's own processor",
-    "past_key_values": "the prefill brings its own cache",
-}
 
 
 def check_ops(
-    ops: Sequence[Op], model: nn.Module, layout: Layout, n_layers: int, d_model: int, rows: int | None, fingerprint: str
+    ops: Sequence[Op],
+    model: PreTrainedModel,
+    layout: Layout,
+    n_layers: int,
+    d_model: int,
+    rows: int | None,
+    fingerprint: str,
 ) -> None:
     """Raise ValueError or TypeError for the first op that does not fit the model or the number of rows."""
     for op in ops:
         if not isinstance(op, Capture | Edit):
             raise TypeError(f"{op!r} is no op; the ops are Capture, Add, Project, Replace and Scale.")
+        if isinstance(op, Capture) and isinstance(op.tokens, Tensor) and len(op.tokens) != (rows or len(op.tokens)):
+            raise ValueError(
+                f"Capture at {op.site} has indices for {len(op.tokens)} rows, the batch has {rows}; give each a row."
+            )
         check_site(op.site, model, layout, n_layers)
         if not layout.sees_tokens(op.site):
             _check_outside_text(op)
@@ -38,6 +42,12 @@ def check_ops(
             )
         if isinstance(op, Edit):
             _check_edit(op, model, d_model, rows, fingerprint)
+
+
+def check_list(values: object) -> None:
+    """Raise TypeError for a single op or prompt where a list of them is asked for."""
+    if isinstance(values, Prompt | Capture | Edit):
+        raise TypeError(f"A list is needed here, also for one {type(values).__name__}: put it into brackets.")
 
 
 def check_site(site: Site, model: nn.Module, layout: Layout, n_layers: int) -> None:
@@ -71,25 +81,26 @@ def check_prompt_ops(ops: Sequence[Op], encoded: Encoded) -> None:
     """Raise for ops that cannot act while these prompts run again: ValueError, or RuntimeError where no token is."""
     if encoded.image_mask.any() and not encoded.media:
         raise ValueError("Ops that reach into the prompt run it again, and selected rows keep no pixels; pass prompts.")
+    check_images(ops, encoded.image_mask)
     for op in ops:
-        if op.scope == "image" and not encoded.image_mask.any(1).all():
-            rows = (~encoded.image_mask.any(1)).nonzero().flatten().tolist()
-            raise RuntimeError(f"The op at {op.site} has scope 'image' and rows {rows} hold no image.")
         if isinstance(op, Capture) and not isinstance(op.tokens, str):
             raise ValueError("Read tokens by index with vlm.capture(prompts, sites, tokens), not while generating.")
 
 
-def check_options(options: Mapping[str, Any], captures_tokens: bool) -> None:
-    """Raise ValueError for options of `generate` that would make the ops wrong."""
-    if options.get("use_cache") is False:
-        raise ValueError(
-            "Every reply continues from the prompt's cache; without one, use installed() and model.generate."
-        )
-    for name, reason in _REFUSED_OPTIONS.items():
-        if name in options:
-            raise ValueError(f"generate({name}=...) is not possible here: {reason}.")
-    if options.get("num_beams", 1) > 1 and captures_tokens:
-        raise ValueError("Captures cannot follow beams, which swap rows at every step; use num_beams=1.")
+def check_images(ops: Sequence[Op], image_mask: Bool[Tensor, "batch seq"]) -> None:
+    """Raise RuntimeError where an op would leave out a row that has no image token."""
+    for op in ops:
+        if op.scope == "image" and not image_mask.any(1).all():
+            rows = (~image_mask.any(1)).nonzero().flatten().tolist()
+            raise RuntimeError(f"The op at {op.site} has scope 'image' and rows {rows} hold no image.")
+
+
+def check_prefill(prefill: Prefill, model: nn.Module) -> None:
+    """Raise ValueError for a prefill that this model cannot go on from."""
+    if prefill.model is not model:
+        raise ValueError("This prefill is another model's; make it with vlm.prefill of the model that is to reply.")
+    if prefill.blocks is not None:
+        raise ValueError(f"A prefix of {prefill.blocks} blocks cannot be replied to; pass prompts or a prefill.")
 
 
 def _check_outside_text(op: Op) -> None:
@@ -102,8 +113,14 @@ def _check_outside_text(op: Op) -> None:
         raise ValueError(f"{op.site} sees image patches, whose rows are not the prompts'; give one vector for all.")
 
 
-def _check_edit(op: Edit, model: nn.Module, d_model: int, rows: int | None, fingerprint: str) -> None:
+def _check_edit(op: Edit, model: PreTrainedModel, d_model: int, rows: int | None, fingerprint: str) -> None:
     check_rows([op], rows)
+    for name, tensor in op.numbers.items():
+        if not torch.isfinite(tensor.to(model.dtype)).all():
+            raise ValueError(
+                f"The {name} for {op.site} reaches {float(tensor.abs().max()):.3g}, more than {model.dtype} holds "
+                f"({torch.finfo(model.dtype).max:.3g}); make it smaller, or load the model in bfloat16."
+            )
     devices = {parameter.device for parameter in model.parameters()}
     for name, tensor in op.tensors.items():
         if op.site.layer is not None and tensor.shape[-1] != d_model:

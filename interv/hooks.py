@@ -1,16 +1,21 @@
 """The same ops as plain PyTorch hooks, for code that calls the Hugging Face model itself."""
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from interv.checks import check_rows
-from interv.plan import Location, Plan, Visit
+from interv.checks import check_images, check_rows
+from interv.decoding import REFUSED
+from interv.ops import Capture
+from interv.plan import Location, Plan, Visit, hidden_of, with_hidden
 from interv.scope import Step, last_position
 from interv.site import Side
 
@@ -20,73 +25,106 @@ def attached(model: nn.Module, visits: Mapping[Location, Visit]) -> Iterator[Non
     """Hooks that hand each visited module's hidden state to its function; gone on exit, also after an error."""
     with ExitStack() as stack:
         for (path, side), visit in visits.items():
-            stack.callback(_register(model.get_submodule(path), side, _counted(visit)).remove)
+            place = f"The {side} of {path}"
+            stack.callback(_register(model.get_submodule(path), side, place, _counted(visit)).remove)
         yield
 
 
 @contextmanager
-def installed(model: PreTrainedModel, plan: Plan) -> Iterator[None]:
-    """Apply the plan in every call of the model and of its `generate`, until exit.
+def installed(model: PreTrainedModel, plan: Plan) -> Iterator[dict[Capture, list[Any]]]:
+    """Apply the plan in every call of the model and of its `generate`, until exit; gives what its captures read.
 
     The prompt is what `generate` is given, or else what the model is given with an empty cache; what comes later is
     generated. Raises RuntimeError on exit where an op touched no token.
     """
-    cursor = _Cursor(model.config.image_token_id, plan)
-    own_generate = model.__dict__.get("generate")
+    cursor = _Cursor(model, plan)
+    reads = {op: plan.captured.setdefault(at, []) for at, op in enumerate(plan.ops) if isinstance(op, Capture)}
     with ExitStack() as stack:
         stack.callback(model.register_forward_pre_hook(cursor.before_forward, with_kwargs=True).remove)
         stack.enter_context(attached(model, plan.visits(lambda count: cursor.current())))
-        model.generate = cursor.wrapping(model.generate)  # type: ignore
-        stack.callback(_restore, model, own_generate)
-        yield
+        stack.enter_context(_told_of_generate(model, cursor))
+        yield reads
     plan.check_touched()
 
 
-@dataclass
+@contextmanager
+def _told_of_generate(model: PreTrainedModel, cursor: "_Cursor") -> Iterator[None]:
+    """The model's `generate` tells the cursors of all contexts that are open what the prompt is."""
+    wrapped = model.__dict__.get("generate")
+    if not isinstance(wrapped, _Generate):
+        wrapped = model.generate = _Generate(model.generate, wrapped, [])  # type: ignore[assignment]
+    wrapped.cursors.append(cursor)
+    try:
+        yield
+    finally:
+        wrapped.cursors.remove(cursor)
+        if not wrapped.cursors:
+            del model.generate
+            if wrapped.own is not None:
+                model.generate = wrapped.own
+
+
+@dataclass(eq=False)
+class _Generate:
+    """A model's `generate`, which alone knows where the prompt ends when it runs without a cache or in chunks."""
+
+    call: Callable[..., Any]
+    own: Any  # what stood in the model's own attributes before, if anything
+    cursors: list["_Cursor"]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        ids = kwargs.get("input_ids", args[0] if args else kwargs.get("inputs"))
+        if ids is None:
+            raise ValueError("installed() needs generate(input_ids=...), to tell the prompt from the reply.")
+        for name in ("assistant_model", "guidance_scale", "prompt_lookup_num_tokens"):
+            if kwargs.get(name) is not None:
+                raise ValueError(f"installed() cannot follow generate({name}=...): {REFUSED[name]}.")
+        for cursor in self.cursors:
+            cursor.start(ids, kwargs.get("attention_mask"))
+            cursor.generating = True
+        try:
+            return self.call(*args, **kwargs)
+        finally:
+            for cursor in self.cursors:
+                cursor.generating = False
+
+
+@dataclass(eq=False)
 class _Cursor:
     """Where in the conversation the forward that runs now stands."""
 
-    image_token_id: int
+    model: PreTrainedModel
     plan: Plan
     prompt: Tensor | None = None  # [rows, length], True on the prompt's tokens
     generating: bool = False
     step: Step | None = None
     later: Step | None = None  # one generated token a row, which is what nearly every forward holds
 
+    @cached_property
+    def names(self) -> list[str]:
+        """The parameters of the model's forward, in order: arguments may come by position."""
+        return list(signature(type(self.model).forward).parameters)[1:]
+
     def current(self) -> Step:
         if self.step is None:
             raise RuntimeError("A part of the model ran without the model; call the model itself inside installed().")
         return self.step
 
-    def wrapping(self, generate: Callable[..., Any]) -> Callable[..., Any]:
-        """`generate`, which alone knows where the prompt ends when it runs without a cache or in chunks."""
-
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            ids = kwargs.get("input_ids", args[0] if args else None)
-            if ids is None or kwargs.get("assistant_model") is not None:
-                raise ValueError("installed() needs generate(input_ids=...), without an assistant model.")
-            self.start(ids, kwargs.get("attention_mask"))
-            self.generating = True
-            try:
-                return generate(*args, **kwargs)
-            finally:
-                self.generating = False
-
-        return wrapped
-
     def start(self, ids: Tensor, mask: Tensor | None) -> None:
         """A new batch of prompts, whose rows are known only now."""
         check_rows(self.plan.ops, len(ids))
         self.prompt = _prompt_mask(ids, mask)
+        check_images(self.plan.ops, (ids == self.model.config.image_token_id) & self.prompt)
 
     def before_forward(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        ids = kwargs.get("input_ids", args[0] if args else None)
+        given = {**dict(zip(self.names, args, strict=False)), **kwargs}
+        ids = given.get("input_ids")
         if ids is None:
             raise ValueError("installed() tells tokens apart by input_ids; call the model with them.")
-        cache = kwargs.get("past_key_values")
+        cache = given.get("past_key_values")
         start = 0 if cache is None else cache.get_seq_length()
         if not self.generating and (start == 0 or self.prompt is None):
-            self.start(ids, kwargs.get("attention_mask"))
+            self.start(ids, given.get("attention_mask"))
         assert self.prompt is not None
         self.step = self._step(ids, start, self.prompt)
 
@@ -100,7 +138,7 @@ class _Cursor:
         inside = (position < length) & prompt[:, position.clamp_max(length - 1)]
         parts: dict[str, Any] = {
             "prompt": inside,
-            "image": inside & (ids == self.image_token_id),
+            "image": inside & (ids == self.model.config.image_token_id),
             "last_prompt": position == last_position(prompt)[:, None],
             "generated": (position >= length).expand(len(ids), -1),
         }
@@ -121,30 +159,23 @@ def _prompt_mask(ids: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _counted(visit: Visit) -> Callable[[Tensor], Tensor]:
-    counts = iter(range(2**62))
+    counts = itertools.count()
     return lambda hidden: visit(hidden, next(counts))
 
 
-def _register(module: nn.Module, side: Side, change: Callable[[Tensor], Tensor]) -> Any:
+def _register(module: nn.Module, side: Side, place: str, change: Callable[[Tensor], Tensor]) -> Any:
+    def changed(value: Any) -> Any:
+        hidden = hidden_of(value, place)
+        new = change(hidden)
+        return value if new is hidden else with_hidden(value, new)
+
     if side == "output":
-
-        def after(module: nn.Module, args: tuple, output: Any) -> Any:
-            hidden = output if isinstance(output, Tensor) else output[0]
-            changed = change(hidden)
-            return changed if isinstance(output, Tensor) else (changed, *output[1:])
-
-        return module.register_forward_hook(after)
+        return module.register_forward_hook(lambda module, args, output: changed(output))
 
     def before(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         if args:
-            return (change(args[0]), *args[1:]), kwargs
+            return (changed(args[0]), *args[1:]), kwargs
         name = next(iter(kwargs))
-        return args, {**kwargs, name: change(kwargs[name])}
+        return args, {**kwargs, name: changed(kwargs[name])}
 
     return module.register_forward_pre_hook(before, with_kwargs=True)
-
-
-def _restore(model: nn.Module, own_generate: Any) -> None:
-    del model.generate
-    if own_generate is not None:
-        model.generate = own_generate

@@ -59,7 +59,7 @@ class Layout:
         """Whether the site has one position a token, rather than one an image patch."""
         path, _ = self.locate(site)
         decoder = self.blocks.rpartition(".")[0]
-        return path == "lm_head" or path == decoder or path.startswith(decoder + ".")
+        return path == "lm_head" or f"{path}.".startswith(f"{decoder}.") or decoder.startswith(f"{path}.")
 
 
 _TOWER = Layout(vision_blocks="model.vision_tower.encoder.layers", projector="model.multi_modal_projector")

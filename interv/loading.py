@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig, PreTrainedModel
 
 from interv.layouts import layout_of
@@ -90,10 +91,24 @@ def _is_hub_id(name: str) -> bool:
 
 
 def fingerprint_of(model: PreTrainedModel) -> str:
-    """Sixteen hex digits from the names, shapes and a sample of all weights, rounded to bfloat16."""
+    """Sixteen hex digits from the names, shapes and a sample of all weights.
+
+    Weights are rounded to bfloat16, and what float16 cannot hold at full precision counts as zero, so that a checkpoint
+    stored in half precision has one fingerprint in whatever precision it is loaded. In 4 or 8 bits it is another model.
+    """
     digest = hashlib.sha256(model.config.model_type.encode())
     for name, parameter in sorted(model.state_dict().items()):
         digest.update(f"{name}{tuple(parameter.shape)}".encode())
-        sample = parameter.flatten()[:: max(1, parameter.numel() // 32)][:32]
-        digest.update(sample.to("cpu", torch.bfloat16).contiguous().view(torch.uint8).numpy().tobytes())
+        values = _offloaded(model, name) if parameter.is_meta else parameter
+        sample = values.flatten()[:: max(1, values.numel() // 32)][:32].to("cpu", torch.bfloat16)
+        sample = sample.masked_fill(sample.abs() < torch.finfo(torch.float16).smallest_normal, 0.0)
+        digest.update(sample.contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _offloaded(model: PreTrainedModel, name: str) -> Tensor:
+    """A weight that accelerate keeps in memory or on disk until its module runs."""
+    path, _, own = name.rpartition(".")
+    hook = getattr(model.get_submodule(path), "_hf_hook", None)
+    maps = [getattr(one, "weights_map", None) for one in getattr(hook, "hooks", [hook])]
+    return next(weights[own] for weights in maps if weights is not None)

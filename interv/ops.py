@@ -4,15 +4,12 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool
 from torch import Tensor
 
+from interv.op_values import Number, Rows, Tokens, check_finite, check_is_site, check_number, check_tokens
 from interv.scope import Scope, check_scope
 from interv.site import Site
-
-Tokens = Scope | int | Int[Tensor, "batch k"]
-Rows = Float[Tensor, " width"] | Float[Tensor, "batch width"]
-Number = float | int | Float[Tensor, " batch"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +30,8 @@ class Capture:
     tokens: Tokens = "last_prompt"
 
     def __post_init__(self) -> None:
-        _check_site(self.site)
-        if isinstance(self.tokens, str):
-            check_scope(self.tokens)
+        check_is_site(self.site)
+        check_tokens(self.tokens)
 
     @property
     def scope(self) -> Scope:
@@ -66,6 +62,11 @@ class Edit(ABC):
         """What the op brings along, by name: its last axis is the site's width."""
 
     @property
+    def numbers(self) -> dict[str, Tensor]:
+        """What meets the hidden state, by name: it must be finite in the model's precision."""
+        return self.tensors
+
+    @property
     def per_row(self) -> tuple[Tensor, ...]:
         """Those of the op's tensors that have one entry a row."""
         return tuple(tensor for tensor in self.tensors.values() if tensor.ndim == 2)
@@ -90,10 +91,10 @@ class Edit(ABC):
         return changed if where is None else torch.where(where[..., None], changed, hidden)
 
     def _check(self) -> None:
-        _check_site(self.site)
+        check_is_site(self.site)
         check_scope(self.scope)
         for name, tensor in self.tensors.items():
-            _check_finite(name, tensor, "[width] or [batch, width]", dimensions=(1, 2))
+            check_finite(name, tensor, "[width] or [batch, width]", dimensions=(1, 2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +116,7 @@ class Add(Edit):
 
     def __post_init__(self) -> None:
         self._check()
-        _check_number("strength", self.strength)
+        check_number("strength", self.strength)
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -125,11 +126,19 @@ class Add(Edit):
     def per_row(self) -> tuple[Tensor, ...]:
         return (*super().per_row, *_if_tensor(self.strength))
 
+    @property
+    def numbers(self) -> dict[str, Tensor]:
+        return {"strength * vector": self.shift}
+
+    @property
+    def shift(self) -> Rows:
+        """What is added."""
+        if isinstance(self.strength, Tensor):
+            return self.strength.to(self.vector)[:, None] * self.vector
+        return self.strength * self.vector
+
     def change(self, hidden: Tensor) -> Tensor:
-        strength, vector = self.strength, self.vector
-        if isinstance(strength, Tensor):
-            strength = strength.to(vector)[:, None]
-        changed = hidden + _spread(strength * vector, hidden)
+        changed = hidden + _spread(self.shift, hidden)
         if self.renormalise:
             # In float32: the square of a large activation overflows float16.
             norm, new_norm = (h.norm(dim=-1, keepdim=True, dtype=torch.float32) for h in (hidden, changed))
@@ -151,15 +160,24 @@ class Project(Edit):
 
     def __post_init__(self) -> None:
         self._check()
-        if (self.direction.norm(dim=-1) == 0).any():
+        if (self._length == 0).any():
             raise ValueError(f"The direction for {self.site} has length zero; there is nothing to remove along it.")
 
     @property
     def tensors(self) -> dict[str, Tensor]:
         return {"direction": self.direction}
 
+    @property
+    def numbers(self) -> dict[str, Tensor]:
+        return {}  # it acts at unit length
+
+    @property
+    def _length(self) -> Tensor:
+        """In float64: the square of a long direction overflows, that of a short one vanishes."""
+        return self.direction.double().norm(dim=-1, keepdim=True)
+
     def change(self, hidden: Tensor) -> Tensor:
-        unit = _spread(self.direction / self.direction.norm(dim=-1, keepdim=True), hidden)
+        unit = _spread(self.direction / self._length, hidden)
         return hidden - (hidden * unit).sum(dim=-1, keepdim=True) * unit
 
 
@@ -194,11 +212,15 @@ class Scale(Edit):
 
     def __post_init__(self) -> None:
         self._check()
-        _check_number("factor", self.factor)
+        check_number("factor", self.factor)
 
     @property
     def tensors(self) -> dict[str, Tensor]:
         return {}
+
+    @property
+    def numbers(self) -> dict[str, Tensor]:
+        return {"factor": torch.as_tensor(self.factor, dtype=torch.float64)}
 
     @property
     def per_row(self) -> tuple[Tensor, ...]:
@@ -227,25 +249,3 @@ def _spread(rows: Tensor, hidden: Tensor) -> Tensor:
 
 def _if_tensor(number: Number) -> tuple[Tensor, ...]:
     return (number,) if isinstance(number, Tensor) else ()
-
-
-def _check_site(site: Site) -> None:
-    if not isinstance(site, Site):
-        raise TypeError(f"An op needs a Site, not {site!r}: write Site(14) or Site.parse('blocks.14.hook_resid_post').")
-
-
-def _check_number(name: str, number: Number) -> None:
-    if isinstance(number, Tensor):
-        _check_finite(name, number, "a number or [batch]", dimensions=(1,))
-    elif not torch.isfinite(torch.tensor(float(number))):
-        raise ValueError(f"{name} is {number}; it must be a finite number.")
-
-
-def _check_finite(name: str, tensor: Tensor, fits: str, dimensions: tuple[int, ...]) -> None:
-    if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or tensor.ndim not in dimensions:
-        came = f"{tensor.dtype} {list(tensor.shape)}" if isinstance(tensor, Tensor) else repr(tensor)
-        raise ValueError(f"{name} is {came}; it must be a floating-point tensor, {fits}.")
-    if tensor.device.type == "meta":
-        raise ValueError(f"{name} is on the meta device and holds no numbers; load it on the model's device.")
-    if not torch.isfinite(tensor).all():
-        raise ValueError(f"{name} holds NaN or infinite numbers; a model steered with it would say nothing.")

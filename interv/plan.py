@@ -1,11 +1,14 @@
 """Ops made ready for one model: grouped by module, applied step by step, and counted."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.utils import ModelOutput
 
 from interv.layouts import Layout
 from interv.ops import Capture, Edit, Op
@@ -66,6 +69,29 @@ class Plan:
                     "run, or the run had no such token. Text-only prompts have no image tokens, and the first "
                     "generated token is fed back only when a second one is generated."
                 )
+
+
+def hidden_of(value: Any, where: str) -> Tensor:
+    """The hidden state in what a module is given or puts out: the value, or the first part of a tuple or output.
+
+    Raises ValueError where there is none, as on the input side of modules that are called with token ids.
+    """
+    first = value if isinstance(value, Tensor) else value[0] if isinstance(value, tuple | ModelOutput) else None
+    if not isinstance(first, Tensor) or not first.is_floating_point():
+        came = f"{first.dtype} {list(first.shape)}" if isinstance(first, Tensor) else type(first).__name__
+        raise ValueError(f"{where} holds no hidden state but {came}; choose a module that is given or puts out one.")
+    return first
+
+
+def with_hidden(value: Any, hidden: Tensor) -> Any:
+    """The same value with another hidden state in it."""
+    if isinstance(value, Tensor):
+        return hidden
+    if isinstance(value, ModelOutput):
+        changed = copy.copy(value)
+        changed[next(iter(value))] = hidden
+        return changed
+    return (hidden, *value[1:])
 
 
 def _fit(where: Tensor, hidden: Tensor, op: Op) -> Tensor:

@@ -2,13 +2,13 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import Cache, DynamicCache, PreTrainedConfig
+from transformers import Cache, DynamicCache, PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from interv.encoding import Encoded
@@ -20,10 +20,11 @@ from interv.site import Site
 class Prefill:
     """The prompts' one pass. It is not used up: any number of runs may decode from it.
 
-    `captured[site]` is the hidden state of each last prompt token, [batch, width], before any steering. `blocks` is
-    None, or how many decoder blocks ran.
+    `captured[site]` is the hidden state of each last prompt token, [batch, width], before any steering. `model` is the
+    one that ran, and no other goes on from here. `blocks` is None, or how many decoder blocks ran.
     """
 
+    model: PreTrainedModel = field(repr=False)
     encoded: Encoded
     cache: Cache
     captured: dict[Site, Float[Tensor, "batch width"]]
@@ -35,9 +36,11 @@ class Prefill:
     def select(self, rows: Sequence[int]) -> "Prefill":
         """These rows, in this order; a row may come several times, once for each way of steering it."""
         chosen = list(rows)
+        if not chosen:
+            raise ValueError("There are no rows to select; give at least one.")
         index = torch.tensor(chosen)  # on the CPU: the layers of a model may lie on several devices
         captured = {site: values[index] for site, values in self.captured.items()}
-        return Prefill(self.encoded.select(chosen), _rows_of(self.cache, index), captured, self.blocks)
+        return Prefill(self.model, self.encoded.select(chosen), _rows_of(self.cache, index), captured, self.blocks)
 
     def decoding_inputs(self, copies: int = 1, tokens: int = 1) -> dict[str, Any]:
         """What `generate` needs to run the last prompt token and go on to `tokens` new ones, each row `copies` times.

@@ -55,8 +55,15 @@ def _message(role: str, text: str, images: int = 0) -> dict[str, Any]:
 
 
 def _open(picture: Picture) -> Image.Image:
+    if not isinstance(picture, Image.Image | str | Path):
+        raise TypeError(
+            f"An image is a path or a PIL image, not {type(picture).__name__}; an array becomes one by Image.fromarray."
+        )
     try:
         image = picture if isinstance(picture, Image.Image) else Image.open(picture)
-        return ImageOps.exif_transpose(image).convert("RGB")
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I;16"):  # 16 bits, which a plain conversion would cut off at white
+            image = image.convert("I").point(lambda value: value / 256).convert("L")
+        return image.convert("RGB")
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
         raise ValueError(f"The image {picture} cannot be read ({error}); give a file that Pillow can open.") from error

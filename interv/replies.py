@@ -1,13 +1,13 @@
 """What a model answered: a list of texts that also knows its tokens."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import GenerationConfig
 
+from interv.decoding import Decoding
 from interv.ops import Capture
 from interv.plan import Plan
 
@@ -19,7 +19,7 @@ class Replies(list[str]):
 
     Attributes:
         token_ids: the new tokens of each row, its end-of-sequence token included, padding left out.
-        finish_reason: "stop" where a row ended by itself, "length" where it reached max_new_tokens.
+        finish_reason: "stop" where a row ended by itself, a stop string or a criterion, "length" where it was cut off.
         captured: what each `Capture` among the ops read, as its `tokens` says.
         logits: [batch, steps, vocabulary], before any sampling; kept only on request.
     """
@@ -39,17 +39,13 @@ class Replies(list[str]):
         self.logits = logits
 
 
-def replies_of(
-    output: Any, plan: Plan, tokenizer: Any, config: GenerationConfig, prompt_length: int, options: Mapping[str, Any]
-) -> Replies:
-    """What Hugging Face's `generate` returned with these options, behind prompts of `prompt_length` tokens."""
-    end_ids = ids_of(options.get("eos_token_id", config.eos_token_id))
-    # Only these end a row without an end token; elsewhere a padding token at the end is one that the model chose.
-    padded = options.get("stop_strings") is not None or options.get("stopping_criteria") is not None
-    token_ids, reasons = trim(output.sequences[:, prompt_length:], end_ids, config.pad_token_id if padded else None)
+def replies_of(output: Any, plan: Plan, decoding: Decoding, tokenizer: Any, prompt_length: int) -> Replies:
+    """What Hugging Face's `generate` returned, behind prompts of `prompt_length` tokens."""
+    new = output.sequences[:, prompt_length:]
+    token_ids, reasons = trim(new, decoding.end_ids, decoding.lengths(output, prompt_length))
     texts = tokenizer.batch_decode(token_ids, skip_special_tokens=True)
     captured = {
-        op: joined(op, plan.captured[index], token_ids, output.sequences.shape[1] - prompt_length)
+        op: joined(op, plan.captured[index], token_ids, new.shape[1])
         for index, op in enumerate(plan.ops)
         if isinstance(op, Capture)
     }
@@ -57,29 +53,20 @@ def replies_of(
 
 
 def trim(
-    tokens: Int[Tensor, "batch steps"], end_ids: set[int], pad_id: int | None
+    tokens: Int[Tensor, "batch steps"], end_ids: Collection[int], ended: Mapping[int, int]
 ) -> tuple[list[list[int]], list[FinishReason]]:
     """Each row up to and including its first end-of-sequence token, and why it ended.
 
-    A row that a stop string ended is padded by `generate`; the padding is cut.
+    `ended` has the lengths of rows that ended otherwise, at a stop string for instance; what stands behind is padding.
     """
-    rows, reasons = [], []
-    for row in tokens.tolist():
-        stop = next((i + 1 for i, token in enumerate(row) if token in end_ids), None)
-        kept = row[:stop]
-        if stop is None:
-            while kept and kept[-1] == pad_id:
-                kept.pop()
-        rows.append(kept)
-        reasons.append("stop" if stop is not None or len(kept) < len(row) else "length")
-    return rows, reasons  # type: ignore[return-value]
-
-
-def ids_of(value: Any) -> set[int]:
-    """A generation setting that may be absent, one id or a list of ids."""
-    if value is None:
-        return set()
-    return {value} if isinstance(value, int) else set(value)
+    rows: list[list[int]] = []
+    reasons: list[FinishReason] = []
+    for number, row in enumerate(tokens.tolist()):
+        kept = row[: ended.get(number)]
+        stop = next((place + 1 for place, token in enumerate(kept) if token in end_ids), None)
+        rows.append(kept[:stop])
+        reasons.append("length" if stop is None and number not in ended else "stop")
+    return rows, reasons
 
 
 def joined(op: Capture, reads: list[Any], token_ids: list[list[int]], steps: int) -> Tensor | list[Tensor]:

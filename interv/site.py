@@ -36,6 +36,8 @@ class Site:
             raise ValueError(
                 "A Site is either a layer, Site(14), or a module path, Site.parse('model.visual.blocks.0')."
             )
+        if self.layer is not None and not isinstance(self.layer, int):
+            raise TypeError(f"Site({self.layer!r}) is no layer, which is a whole number; Site.parse reads names.")
         if self.layer is not None and self.layer < 0:
             raise ValueError(f"Site({self.layer}) is no layer: decoder blocks count from 0.")
         if self.layer is not None and self.hook not in HOOKS:

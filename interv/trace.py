@@ -1,6 +1,7 @@
 """The one home of nnsight: run the model once and visit its modules on the way."""
 
 from collections.abc import Mapping
+from threading import RLock
 from typing import Any
 
 import nnsight
@@ -8,9 +9,9 @@ import torch
 from nnsight import NNsight
 from nnsight.intervention.envoy import Envoy
 from nnsight.intervention.interleaver import EarlyStopException, OutOfOrderError
-from torch import Tensor, nn
+from torch import nn
 
-from interv.plan import Location, Visit
+from interv.plan import Location, Visit, hidden_of, with_hidden
 from interv.site import Side
 
 
@@ -32,6 +33,7 @@ class Tracer:
         self.model = model
         self._root = _Place(model)
         self._places: dict[int, Envoy] = {id(model): self._root}  # by module: one may have several paths
+        self._lock = RLock()  # two runs at once would see each other's hooks and stops
 
     def run(
         self,
@@ -44,10 +46,17 @@ class Tracer:
         """Call the model, or its `generate`, and hand each visited module's hidden state to its function.
 
         With `until` the model stops at that place, after the visits that are made there, and there is no result.
+        Threads that share a model take turns.
 
         One worker a location: the order in which the model runs its modules then orders the workers, and no worker can
         slip into the next step by waiting for a module that this step has passed. Without visits nothing is traced.
         """
+        with self._lock:
+            return self._run(visits, inputs, generate, until)
+
+    def _run(
+        self, visits: Mapping[Location, Visit], inputs: Mapping[str, Any], generate: bool, until: Location | None
+    ) -> Any:
         if not visits:
             with torch.no_grad():
                 if until is not None:
@@ -107,7 +116,7 @@ def _work(place: Envoy, side: Side, visit: Visit, tracer: Any, generate: bool) -
 
 def _apply(place: Envoy, side: Side, visit: Visit, count: int) -> None:
     value = getattr(place, side)  # parks here until the model arrives
-    hidden = value if isinstance(value, Tensor) else value[0]
+    hidden = hidden_of(value, f"The {side} of {place.path.removeprefix('model.')}")
     changed = visit(hidden, count)
     if changed is not hidden:
-        setattr(place, side, changed if isinstance(value, Tensor) else (changed, *value[1:]))
+        setattr(place, side, with_hidden(value, changed))

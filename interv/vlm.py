@@ -10,13 +10,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import Cache, DynamicCache, PreTrainedModel
 
-from interv.checks import check_ops, check_options, check_prompt_ops, check_site
+from interv.checks import check_images, check_list, check_ops, check_prefill, check_prompt_ops, check_site
+from interv.decoding import Decoding
 from interv.encoding import Encoded, encode
 from interv.hooks import installed
 from interv.images import ImagesOnce
 from interv.layouts import layout_of
 from interv.loading import fingerprint_of, load
-from interv.ops import Capture, Op, Tokens
+from interv.op_values import Tokens
+from interv.ops import Capture, Op
 from interv.plan import Location, Plan
 from interv.prefill import Prefill, empty_cache, fork
 from interv.prompt import Prompt
@@ -69,7 +71,7 @@ class VLM:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sixteen hex digits that tell models apart by their weights, whatever precision they were loaded in."""
+        """Sixteen hex digits that tell models apart by their weights; worked out once, when it is first asked for."""
         return fingerprint_of(self.model)
 
     @property
@@ -84,6 +86,7 @@ class VLM:
 
     def encode(self, prompts: Sequence[Prompt]) -> Encoded:
         """The prompts as the model's inputs, padded on the left."""
+        check_list(prompts)
         return encode(self.model, self.processor, prompts)
 
     def encode_variants(self, variants: Sequence[Sequence[Prompt]]) -> list[Encoded]:
@@ -96,7 +99,8 @@ class VLM:
         encoded = prompts if isinstance(prompts, Encoded) else self.encode(prompts)
         plan = self._plan([Capture(site) for site in reads], len(encoded))
         cache = self._fill(plan, _prompt_step(encoded), encoded)
-        return Prefill(encoded, cache, {site: plan.captured[i][0] for i, site in enumerate(reads)})
+        captured = {site: plan.captured[i][0] for i, site in enumerate(reads)}
+        return Prefill(self.model, encoded, cache, captured)
 
     def prefix(self, encoded: Encoded, blocks: int) -> Prefill:
         """Run tokens that others are to follow, and keep what the first `blocks` decoder blocks need of them.
@@ -108,7 +112,7 @@ class VLM:
         cache = DynamicCache(config=self.model.config.get_text_config(decoder=True))
         until = self.layout.keys_of(blocks - 1)
         self._forward(Plan((), self.layout), _prompt_step(encoded), encoded.model_inputs(), cache, until)
-        return Prefill(encoded, cache, {}, blocks)
+        return Prefill(self.model, encoded, cache, {}, blocks)
 
     def capture(
         self,
@@ -125,6 +129,7 @@ class VLM:
         captures = [Capture(site, tokens) for site in sites]
         encoded = prompts if isinstance(prompts, Encoded) else self.encode(prompts)
         plan = self._plan([*ops, *captures], len(encoded))
+        check_images(ops, encoded.image_mask)
         until = self.layout.end_of([op.site for op in plan.ops])
         self._forward(plan, _prompt_step(encoded), encoded.model_inputs(), until=until)
         plan.check_touched()
@@ -190,29 +195,30 @@ class VLM:
             ValueError: an op or an option does not fit the model or the prompts.
             RuntimeError: an op touched no token.
         """
-        check_options(options, any(isinstance(op, Capture) for op in ops))
+        tokenizer, own = self.processor.tokenizer, self.model.generation_config
+        follows = logits or any(isinstance(op, Capture) for op in ops)
+        decoding = Decoding.of(options, own, tokenizer, max_new_tokens, follows=follows)
         prefill, plan = self._start(prompts, ops)
         steps = [Step.of_token(len(prefill), self.model.device, generated=flag) for flag in (False, True)]
-        copies = max(options.get("num_beams") or 1, options.get("num_return_sequences") or 1)
-        greedy = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        settings: dict[str, Any] = {} if options.get("do_sample") else greedy
-        if "stop_strings" in options:
-            settings["tokenizer"] = self.processor.tokenizer
-        settings |= {"max_new_tokens": max_new_tokens, "output_logits": logits, "return_dict_in_generate": True}
-        settings |= {**prefill.decoding_inputs(copies, max_new_tokens), **options}
+        inputs = prefill.decoding_inputs(decoding.copies, max_new_tokens)
+        settings = {**decoding.settings, **inputs, "output_logits": logits}
         with torch.random.fork_rng(enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
             output = self._tracer.run(plan.visits(lambda count: steps[count > 0]), settings, generate=True)
         plan.check_touched()
-        length = prefill.encoded.input_ids.shape[1]
-        return replies_of(output, plan, self.processor.tokenizer, self.model.generation_config, length, options)
+        return replies_of(output, plan, decoding, tokenizer, prefill.encoded.input_ids.shape[1])
 
-    def installed(self, ops: Sequence[Op]) -> AbstractContextManager[None]:
-        """The same ops as plain PyTorch hooks on `self.model`, for code that calls it directly; removed on exit."""
+    def installed(self, ops: Sequence[Op]) -> AbstractContextManager[dict[Capture, list[Any]]]:
+        """The same ops as plain PyTorch hooks on `self.model`, for code that calls it directly; removed on exit.
+
+        The context's value has what each `Capture` among the ops read, one entry for each forward that held such
+        tokens.
+        """
         return installed(self.model, self._plan(ops, None))
 
     def _plan(self, ops: Sequence[Op], rows: int | None) -> Plan:
+        check_list(ops)
         marked = any(getattr(op, "fingerprint", None) for op in ops)
         own = self.fingerprint if marked else ""
         check_ops(ops, self.model, self.layout, self.n_layers, self.d_model, rows, own)
@@ -220,20 +226,26 @@ class VLM:
 
     def _start(self, prompts: Sequence[Prompt] | Prefill, ops: Sequence[Op]) -> tuple[Prefill, Plan]:
         """The prefill to decode from. Ops that reach into the prompt run it once more, up to its last token."""
+        check_list(prompts)
         plan = self._plan(ops, len(prompts))
-        if isinstance(prompts, Prefill) and prompts.blocks is not None:
-            raise ValueError(f"A prefix of {prompts.blocks} blocks cannot be replied to; pass prompts or a prefill.")
+        if isinstance(prompts, Prefill):
+            check_prefill(prompts, self.model)
         if not any(op.scope in PROMPT_SCOPES for op in ops):
             return prompts if isinstance(prompts, Prefill) else self.prefill(prompts), plan
         encoded = prompts.encoded if isinstance(prompts, Prefill) else self.encode(prompts)
         check_prompt_ops(ops, encoded)
-        return Prefill(encoded, self._fill(plan, _prompt_step(encoded, last=False), encoded), {}), plan
+        return Prefill(self.model, encoded, self._fill(plan, _prompt_step(encoded, last=False), encoded), {}), plan
 
     def _fill(self, plan: Plan, step: Step, encoded: Encoded) -> Cache:
         """The cache of the prompts' pass, which leaves out what only logits need: replies run the last token again."""
         cache, last = empty_cache(self.model.config), self.n_layers - 1
         inside = all(op.site.layer is not None and op.site.layer < last for op in plan.ops)
         self._forward(plan, step, encoded.model_inputs(), cache, self.layout.keys_of(last) if inside else None)
+        if cache.get_seq_length() != encoded.input_ids.shape[1]:
+            raise RuntimeError(
+                f"The model kept {cache.get_seq_length()} of {encoded.input_ids.shape[1]} prompt tokens in its cache, "
+                "and replies continue from there; call model.eval(), and switch gradient checkpointing off."
+            )
         return cache
 
     def _forward(

@@ -138,6 +138,7 @@ LAWS: dict[str, Check] = {
     "8 nothing stays": each(law_08.check_nothing_stays, STEERED),
     "9 untouched ops raise": each(law_09.check_untouched_ops_raise, (Ask("text", ()),)),
     "9 an image op needs images": law_09.check_image_op_needs_an_image_in_every_row,
+    "9 a prompt without a cache is no prefill": law_09.check_a_prompt_without_a_cache_is_no_prefill,
     "10 a wrong op is refused": refused,
     "10 wrong rows are refused by hooks": law_10.check_wrong_rows_are_refused_by_hooks,
     "11 capture equals hidden states": each(law_11.check_capture_equals_hidden_states, MIXED),

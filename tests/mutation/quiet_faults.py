@@ -1,5 +1,6 @@
 """Faults of what is left behind, and of what goes unsaid."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,9 @@ import interv.plan
 import interv.prefill
 import interv.scope
 import interv.vlm
+from interv import VLM, Add
 from interv.plan import Plan
+from interv.prefill import empty_cache
 from tests.mutation.faults import around, fault
 
 
@@ -49,7 +52,12 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @fault("generate stays wrapped", "8 nothing stays")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(interv.hooks, "_restore", lambda model, own: None)
+    @contextmanager
+    def staying(model: Any, cursor: Any) -> Iterator[None]:
+        model.generate = interv.hooks._Generate(model.generate, None, [cursor])
+        yield
+
+    patch.setattr(interv.hooks, "_told_of_generate", staying)
 
 
 @fault("touched tokens not counted", "9 untouched ops raise")
@@ -81,7 +89,28 @@ def _unmarked(op: Any) -> Any:
 
 @fault("NaN let in", "10 a wrong op is refused")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(interv.ops, "_check_finite", lambda *args, **named: None)
+    patch.setattr(interv.ops, "check_finite", lambda *args, **named: None)
+
+
+@fault("a sum that the precision cannot hold let in", "10 a wrong op is refused")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Add, "numbers", property(lambda op: {}))
+
+
+@fault("hooks leave out the rows without an image", "9 an image op needs images")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(interv.hooks, "check_images", lambda ops, mask: None)
+
+
+@fault("a model that lost the prompt goes on", "9 a prompt without a cache is no prefill")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(VLM, "_fill", _unchecked_fill)
+
+
+def _unchecked_fill(vlm: VLM, plan: Any, step: Any, encoded: Any) -> Any:
+    cache = empty_cache(vlm.model.config)
+    vlm._forward(plan, step, encoded.model_inputs(), cache)
+    return cache
 
 
 @fault("the number of rows not checked by hooks", "10 wrong rows are refused by hooks")

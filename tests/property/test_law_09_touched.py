@@ -75,9 +75,36 @@ def check_untouched_ops_raise(vlm: VLM, texts: tuple[Ask, ...]) -> None:
 
 
 def check_image_op_needs_an_image_in_every_row(vlm: VLM) -> None:
-    mixed = Case((Ask(), Ask("text", ())))
-    with raising(RuntimeError, "rows [1]", "image"):
-        mixed.answer(vlm, [Add(Site(1), torch.ones(vlm.d_model), "image")])
+    mixed, op = Case((Ask(), Ask("text", ()))), Add(Site(1), torch.ones(vlm.d_model), "image")
+
+    def installed() -> None:
+        with vlm.installed([op]), torch.no_grad():
+            vlm.model(**own_inputs(vlm, mixed.asks))
+
+    for run in (
+        lambda: mixed.answer(vlm, [op]),
+        lambda: vlm.logits(mixed.prompts(), [op]),
+        lambda: vlm.capture(mixed.prompts(), [Site(1)], ops=[op]),
+        installed,
+    ):
+        with raising(RuntimeError, "rows [1]", "image"):
+            run()
+
+
+def check_a_prompt_without_a_cache_is_no_prefill(vlm: VLM) -> None:
+    """A model that keeps no cache, as in training with checkpoints, has lost the prompt; it must not just go on."""
+    vlm.model.train()
+    vlm.model.activation_checkpointing_enable()
+    try:
+        with raising(RuntimeError, "in its cache", "model.eval()"):
+            vlm.generate([Ask().prompt()], max_new_tokens=2)
+    finally:
+        vlm.model.activation_checkpointing_disable()
+        vlm.model.eval()
+
+
+def test_a_prompt_without_a_cache_is_no_prefill(vlm: VLM) -> None:
+    check_a_prompt_without_a_cache_is_no_prefill(vlm)
 
 
 @given(texts=st.lists(asks((0, 0)), min_size=1, max_size=2).map(tuple))

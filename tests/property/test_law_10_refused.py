@@ -1,5 +1,6 @@
 """Law 10: what does not fit is refused at the door, before the model runs, by a message that says what would fit."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,13 +10,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interv import VLM, Add, Capture, Site
+from interv import VLM, Add, Capture, Site, stack
 from interv.ops import Project, Replace, Scale
 from tests.property import places
 from tests.property.cases import Case
 from tests.property.places import VISION
 from tests.property.reference import own_inputs
 from tests.property.test_law_09_touched import raising
+from tests.tiny_models import build
 
 Make = Callable[[VLM], Any]
 
@@ -67,6 +69,16 @@ WRONG = {
         lambda vlm: Add(Site.parse(f"{places.BLOCKS.rpartition('.')[0]}.embed_tokens"), ones(vlm), "image"),
         ("replace what stands there", "blocks.0.hook_resid_pre"),
     ),
+    "more than the precision holds": Wrong(
+        lambda vlm: Add(Site(1), ones(vlm) * 1e30, strength=1e10), ("strength * vector", "torch.float32", "smaller")
+    ),
+    "strength in words": Wrong(lambda vlm: Add(Site(1), ones(vlm), strength="2"), ("strength",), Exception),
+    "no end of a strength": Wrong(lambda vlm: Add(Site(1), ones(vlm), strength=10**400), ("strength", "finite")),
+    "part of a token": Wrong(lambda vlm: Capture(Site(1), 1.5), ("tokens",), Exception),
+    "indices of other rows": Wrong(
+        lambda vlm: Capture(Site(1), torch.zeros(3, 1, dtype=torch.long)), ("3 rows", "batch has 2")
+    ),
+    "layer by name": Wrong(lambda vlm: Add(Site("1"), ones(vlm)), ("layer",), Exception),
     "no op": Wrong(lambda vlm: "Add", ("Add",), Exception),
     "no site": Wrong(lambda vlm: Add("blocks.1", ones(vlm)), ("Site",), Exception),
     "no scope": Wrong(lambda vlm: Add(Site(1), ones(vlm), "reply"), ("reply",), Exception),
@@ -115,3 +127,47 @@ def check_wrong_rows_are_refused_by_hooks(vlm: VLM) -> None:
 
 def test_wrong_rows_are_refused_by_hooks(vlm: VLM) -> None:
     check_wrong_rows_are_refused_by_hooks(vlm)
+
+
+@pytest.mark.parametrize("op", [Add, Replace])
+def test_what_overflows_half_precision_is_refused_there_alone(vlm: VLM, op: Any) -> None:
+    if "llava" not in vlm.name:
+        return
+    large = op(Site(1), ones(vlm) * 70000.0)
+    vlm.logits(Case().prompts(), [large])
+    with raising(ValueError, "7e+04", "torch.float16", "6.55e+04"):
+        build(vlm.name, torch.float16).logits(Case().prompts(), [large])
+
+
+def test_a_single_op_or_prompt_is_no_list_of_them(vlm: VLM) -> None:
+    op, prompt = Add(Site(1), ones(vlm)), Case().prompts()[0]
+    for call in (
+        lambda: vlm.generate([prompt], op),
+        lambda: vlm.generate(prompt),
+        lambda: vlm.logits(prompt),
+        lambda: vlm.capture(prompt, [Site(1)]),
+        lambda: vlm.prefill(prompt),
+        lambda: vlm.installed(op),
+    ):
+        with raising(Exception):  # with shapes checked, by the type of the argument
+            call()
+
+
+def test_another_model_does_not_go_on_from_a_prefill(vlm: VLM) -> None:
+    prefill = vlm.prefill(Case().prompts())
+    twin = VLM(copy.deepcopy(vlm.model), vlm.processor)
+    for run in (twin.generate, twin.logits):
+        with raising(ValueError, "another model's"):
+            run(prefill)
+
+
+def test_ops_of_two_models_are_not_stacked(vlm: VLM) -> None:
+    """Nor does stacking make a marked op pass for an unmarked one."""
+    marked, foreign = (Add(Site(1), ones(vlm), fingerprint=mark) for mark in (vlm.fingerprint, "0" * 16))
+    with raising(ValueError, "captured from models", "0" * 16):
+        stack([[marked], [foreign]], 2)
+    prefill = vlm.prefill(Case().prompts()).select([0, 1] * 2)
+    with raising(ValueError, "captured from", "0" * 16):
+        vlm.logits(prefill, stack([[Add(Site(1), ones(vlm))], [foreign]], 2))
+    with raising(Exception, "Scale"):
+        stack([[Scale(Site(1), 2.0)]], 2)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import dispatch_model
 
 from interv import VLM, Add, Site, loading
 from interv.layouts import LAYOUTS, layout_of
@@ -129,7 +130,25 @@ def test_the_attention_implementation_is_the_one_that_was_asked_for(implementati
 def test_weights_come_in_the_precision_that_was_asked_for(dtype: str | torch.dtype, tmp_path: Path) -> None:
     again = VLM.load(str(write_official("qwen2_vl", tmp_path)), dtype=dtype)
     assert again.model.dtype == (getattr(torch, dtype) if isinstance(dtype, str) else dtype)
-    assert again.fingerprint == build("random-qwen2vl").fingerprint or again.model.dtype == torch.float16
+
+
+@pytest.mark.parametrize("name", ["tiny-llava", "tiny-qwen2vl"])
+def test_one_checkpoint_has_one_fingerprint_in_every_precision(name: str) -> None:
+    assert len({VLM.load(name, dtype=dtype).fingerprint for dtype in ("float32", "bfloat16", "float16")}) == 1
+
+
+def test_offloaded_weights_have_the_fingerprint_of_loaded_ones(tmp_path: Path) -> None:
+    """Some blocks in memory and on disk, as accelerate places what a GPU cannot hold."""
+    vlm = VLM.load("tiny-llava")
+    before, reply = vlm.fingerprint, vlm.generate(Case().prompts(), max_new_tokens=3)
+    decoder, blocks = "model.language_model", range(vlm.n_layers)
+    device_map = {f"{decoder}.layers.{number}": "disk" if number > 5 else "cpu" for number in blocks}
+    device_map |= {f"{decoder}.{name}": "cpu" for name in ("embed_tokens", "norm", "rotary_emb")}
+    device_map |= dict.fromkeys(("model.vision_tower", "model.multi_modal_projector", "lm_head"), "cpu")
+    offloaded = VLM(dispatch_model(vlm.model, device_map, offload_dir=tmp_path, main_device="cpu"), vlm.processor)
+    assert any(parameter.is_meta for parameter in offloaded.model.parameters())
+    assert offloaded.fingerprint == before
+    assert offloaded.generate(Case().prompts(), max_new_tokens=3) == reply
 
 
 def test_few_bits_without_their_library_say_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -65,3 +66,10 @@ def test_an_open_answer_goes_on_and_a_closed_one_ends(vlm: VLM) -> None:
 def test_no_prompts_are_refused(vlm: VLM) -> None:
     with pytest.raises(ValueError, match="no prompts"):
         vlm.encode([])
+
+
+def test_sixteen_bits_are_not_cut_off_at_white(tmp_path: Path) -> None:
+    grey = np.linspace(0, 65535, 64).reshape(8, 8)
+    Image.fromarray(grey.astype(np.uint16)).save(tmp_path / "deep.png")
+    image = np.asarray(Prompt(tmp_path / "deep.png", "what?").images()[0])
+    np.testing.assert_allclose(image[..., 0], grey / 257, atol=1)
