@@ -11,7 +11,13 @@ from studies.tasks.pope_files import SHIPPED
 from studies.tasks.reading import Flaw, find_image, image_flaw, image_folders, read_rows
 
 PINNED = "chair_images.json"  # a list of image ids, in the data folder
-KINDS = ("instances", "captions", "gt_objects")  # how the names of annotation files begin
+# How the names of annotation files begin, and what is wrong with an entry that cannot be used.
+KINDS = {
+    "instances": "lacks an image id, or a category of the file",
+    "captions": "lacks an image id, or a caption",
+    "gt_objects": "is no list of names by an image id",
+}
+COCO = ("instances", "captions")
 NAMES = ("COCO_val2014_{:012d}.jpg", "COCO_train2014_{:012d}.jpg", "{:012d}.jpg")
 
 
@@ -31,7 +37,7 @@ def load_images(data: Path, vocabulary: Vocabulary) -> tuple[list[Shown], list[F
     The folder holds COCO's `instances_*.json` and `captions_*.json` (there or in `annotations/`), or a
     `gt_objects*.json` of objects by image id, and the images. Pinned are the ids in `chair_images.json`, or else the
     500 images of POPE. An image counts where both kinds of COCO's annotations have it: with one of them, objects that
-    are there would pass for invented. Raises ValueError where a kind is not there, where a file cannot be read, or
+    are there would pass for invented. A list of objects by image id stands for both. Raises ValueError where a kind is not there, where a file cannot be read, or
     where no pinned image can be used.
     """
     flaws: list[Flaw] = []
@@ -74,13 +80,10 @@ def _pinned(data: Path, flaws: list[Flaw]) -> dict[int, None]:
 def _annotations(data: Path) -> dict[str, list[Path]]:
     """The annotation files of each kind."""
     files = {
-        kind: sorted(file for folder in (data, data / "annotations") for file in folder.glob(f"{kind}_*.json"))
-        for kind in KINDS[:2]
+        kind: sorted(file for folder in (data, data / "annotations") for file in folder.glob(f"{kind}*.json"))
+        for kind in KINDS
     }
-    files["gt_objects"] = sorted(data.glob("gt_objects*.json")) + sorted(
-        (data / "annotations").glob("gt_objects*.json")
-    )
-    lacking = " and ".join(f"{kind}_*.json" for kind in KINDS[:2] if not files[kind])
+    lacking = " and ".join(f"{kind}_*.json" for kind in COCO if not files[kind])
     if lacking and not files["gt_objects"]:
         raise ValueError(
             f"{data} has no {lacking} of COCO, nor in annotations/; what an image shows takes both, instances_*.json "
@@ -98,18 +101,13 @@ def _objects(files: dict[str, list[Path]], vocabulary: Vocabulary, flaws: list[F
             entries = _listed(content, vocabulary) if kind == "gt_objects" else _annotated(file, content, vocabulary)
             for item in entries:
                 if isinstance(item, str):
-                    flaws.append(Flaw(f"{file.name}:{item}", _LACKING[kind]))
+                    flaws.append(Flaw(f"{file.name}:{item}", KINDS[kind]))
                 else:
                     found[kind].setdefault(item[0], set()).update(item[1])
     outlined, named, told = (found[kind] for kind in KINDS)
     return {id_: outlined[id_] | named[id_] for id_ in outlined.keys() & named.keys()} | told
 
 
-_LACKING = {
-    "instances": "lacks an image id, or a category of the file",
-    "captions": "lacks an image id, or a caption",
-    "gt_objects": "is no list of names by an image id",
-}
 _Entries = Iterator[tuple[int, list[str]] | str]  # an image's id with objects in it, or the place of an unusable entry
 
 
