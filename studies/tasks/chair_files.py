@@ -37,8 +37,8 @@ def load_images(data: Path, vocabulary: Vocabulary) -> tuple[list[Shown], list[F
     The folder holds COCO's `instances_*.json` and `captions_*.json` (there or in `annotations/`), or a
     `gt_objects*.json` of objects by image id, and the images. Pinned are the ids in `chair_images.json`, or else the
     500 images of POPE. An image counts where both kinds of COCO's annotations have it: with one of them, objects that
-    are there would pass for invented. A list of objects by image id stands for both. Raises ValueError where a kind is not there, where a file cannot be read, or
-    where no pinned image can be used.
+    are there would pass for invented. A list of objects by image id stands for both. Raises ValueError where a kind is
+    not there, where a file cannot be read, or where no pinned image can be used.
     """
     flaws: list[Flaw] = []
     pinned = _pinned(data, flaws)
