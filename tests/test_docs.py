@@ -1,0 +1,41 @@
+"""The code in README and guide runs as it stands, and what the README claims of it is seen."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def blocks(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize("method", ["L2S", "MeanSteering"])
+def test_the_first_block_runs_with_any_method(method: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """One word swaps the method. L2S mends answers; the mean of yes and no moves none."""
+    names: dict[str, Any] = {}
+    exec(compile(blocks("README.md")[0].replace("L2S", method), "README.md", "exec"), names)
+    right = [
+        sum(
+            names["task"].parse(reply) == example.target
+            for reply, example in zip(replies, names["examples"], strict=True)
+        )
+        for replies in (names["before"], names["after"])
+    ]
+    assert right[0] + 3 <= right[1] if method == "L2S" else right[0] == right[1]
+    assert ("the image has" in capsys.readouterr().out) == (method == "L2S")
+
+
+@pytest.mark.parametrize(("page", "count"), [("README.md", 2), ("docs/guide.md", 7)])
+def test_all_blocks_run_one_after_the_other(
+    page: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"__name__": "guide"}
+    found = blocks(page)
+    assert len(found) == count
+    for number, block in enumerate(found):
+        exec(compile(block, f"{page}, block {number}", "exec"), names)
