@@ -13,12 +13,9 @@ and every other file is replaced in one step.
 import json
 import math
 import os
-import platform
 import re
-import subprocess
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
 from zlib import crc32
@@ -26,14 +23,14 @@ from zlib import crc32
 from filelock import FileLock, Timeout
 
 from studies.metrics import GROUP, Row, group
+from studies.parts.provenance import commit, versions
 
 KEY = (*GROUP, "seed", "split", "id")
 DECIDING = ("settings", "seeds", "fingerprint")
-PACKAGES = ("torch", "transformers", "nnsight", "numpy")
 
 
 def key(row: Row) -> tuple[Any, ...]:
-    """What makes a row one of a kind: (method, strength, reads, writes, seed, split, id)."""
+    """What makes a row one of a kind: the values of `KEY`."""
     return (*group(row), row["seed"], row["split"], row["id"])
 
 
@@ -55,13 +52,20 @@ class Results:
 
     @classmethod
     def open(
-        cls, folder: str | Path, settings: Mapping[str, Any], *, seeds: Sequence[int] = (), fingerprint: str = ""
+        cls,
+        folder: str | Path,
+        settings: Mapping[str, Any],
+        *,
+        seeds: Sequence[int] = (),
+        fingerprint: str = "",
+        recorded: Mapping[str, Any] | None = None,
     ) -> "Results":
         """Open or create `folder` and write its `recipe.json`, or resume what a run of the same recipe left there.
 
         Settings, seeds and the model's fingerprint decide whether it is the same recipe. Versions and the commit are
-        recorded: those of this run, and those of earlier ones under `earlier`. Raises ValueError if the folder holds
-        another recipe, or rows without one, and RuntimeError if another process has it open.
+        recorded: those of this run, and those of earlier ones under `earlier`; `recorded` is put beside them as it is.
+        Raises ValueError if the folder holds another recipe, or rows without one, and RuntimeError if another process
+        has it open.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -72,9 +76,8 @@ class Results:
             raise RuntimeError(f"{folder} is in use by a running study: wait for it, or give another folder.") from None
         try:
             recipe = json.loads(_dumps({"settings": settings, "seeds": list(seeds), "fingerprint": fingerprint}))
-            write_json(
-                folder / "recipe.json", _continued(folder, recipe | {"versions": versions(), "commit": commit()})
-            )
+            recipe |= {"versions": versions(), "commit": commit(), **(recorded or {})}
+            write_json(folder / "recipe.json", _continued(folder, recipe))
             return cls(folder, lock)
         except BaseException:
             lock.release()
@@ -152,28 +155,6 @@ def write_text(file: str | Path, text: str) -> Path:
         os.fsync(stream.fileno())
     os.replace(partial, file)
     return file
-
-
-def versions() -> dict[str, str | None]:
-    """Installed versions of what decides a number; None for what is not installed. Imports none of them."""
-    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def commit() -> str | None:
-    """The commit of this code, with "-dirty" after it where files were changed since; None outside a repository."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return found.stdout.strip() or None
 
 
 def _continued(folder: Path, recipe: dict[str, Any]) -> dict[str, Any]:

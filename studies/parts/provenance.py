@@ -1,0 +1,39 @@
+"""Which code made a result: versions of what it stands on, and its own commit."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = ("torch", "transformers", "nnsight", "numpy")
+ROOT = Path(__file__).parents[2]  # of the checkout; where the package is installed, the folder of all packages
+
+
+def versions() -> dict[str, str | None]:
+    """Installed versions of what decides a number; None for what is not installed. Imports none of them."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def commit() -> str | None:
+    """The commit of this code, with "-dirty" after it where files were changed since; None outside its repository."""
+    # Installed inside somebody's project, the package lies in that project's repository, whose commit says nothing.
+    if Path(_git("rev-parse", "--show-toplevel") or os.devnull).resolve() != ROOT.resolve():
+        return None
+    return _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*") or None
+
+
+def _git(*words: str) -> str:
+    """What git says about the package's folder, "" where it says nothing."""
+    try:
+        found = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip()
