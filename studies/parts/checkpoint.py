@@ -8,6 +8,26 @@ import torch
 from interv import VLM
 
 
+def check_dtype(name: str | None) -> None:
+    """Raise ValueError for a name that is no dtype of torch."""
+    if name not in (None, "auto") and not isinstance(getattr(torch, str(name), None), torch.dtype):
+        raise ValueError(f"--dtype {name} is none of torch's; give float32, bfloat16 or float16.")
+
+
+def check_device(name: str) -> None:
+    """Raise ValueError for a device that torch does not know or has not."""
+    try:
+        kind = torch.device(name).type
+    except RuntimeError as error:
+        raise ValueError(
+            f"--device {name} is none of torch's ({str(error).splitlines()[0]}); give cpu or cuda."
+        ) from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"--device {name}: torch finds no CUDA device here; run on the CPU, or install torch for CUDA."
+        )
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """The arguments of every study that say which model it runs, and where."""
@@ -24,7 +44,8 @@ class Checkpoint:
     threads: int | None = None  # of torch on the CPU; torch's own choice by default
 
     def load(self) -> VLM:
-        """The model with its processor. Raises as `VLM.load` does."""
+        """The model with its processor. Raises as `VLM.load` does, and ValueError for no dtype or device of torch."""
+        self._check()
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         options = {"device_map": self.device_map, "attn_implementation": self.attn_implementation}
@@ -38,6 +59,11 @@ class Checkpoint:
             load_in_4bit=self.load_in_4bit,
             **options,
         )
+
+    def _check(self) -> None:
+        check_dtype(self.dtype)
+        if self.device_map is None:
+            check_device(self.device)
 
     @property
     def on_gpu(self) -> bool:

@@ -55,6 +55,10 @@ class Account:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 
+    def fit_pairs(self, work: Callable[[int], T]) -> T:
+        """As `fit`, for contrast pairs: a pair is a prompt with four completions at most, and its activations stay."""
+        return self.fit(lambda size: work(max(1, size // 4)))
+
     def entry(self, replies: int) -> dict[str, Any]:
         """This run so far: seconds since it began, replies made, peak memory in bytes, and how it ran."""
         cuda = self.device.type == "cuda"
