@@ -9,26 +9,25 @@ strength. No test example is looked at. A variant that changes what the oracle's
 layers) is compared with its own oracle; its cosine can be set beside the default's, its squared error cannot.
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import tyro
 
 from methods import L2S, ContrastBank
 from studies.metrics import Metric, Record, Row, estimate
-from studies.parts.bench import Bench, Common, known, opened, prepare
+from studies.parts.bench import Bench, opened
 from studies.parts.choosing import Choice, Grid, thinned, winners
 from studies.parts.fidelity import agreement, averaged, dead
 from studies.parts.over_seeds import estimate_over_seeds
+from studies.parts.preparing import Common, known, prepare
 from studies.parts.recipe import Recipe
+from studies.parts.running import run_study
 from studies.parts.together import fit_together
 from studies.parts.validation import about, apart, choose_on, finish, rows_of
 from studies.parts.variants import DEFAULT, FACTORS, Ablated, Variant, drawn, folded, standard, together, variants
 from studies.plots.bars import ablation_bars
-from studies.plots.figures import signed, words
-from studies.plots.heatmaps import both
+from studies.plots.figures import both, signed, words
 
 
 @dataclass(frozen=True)
@@ -112,21 +111,19 @@ def measured(bench: Bench, variant: Variant, chosen: Choice, seeds: Sequence[int
     ]
     own.answer("val", judged, settings, pictured=thinned(judged, bench.common.shown))  # type: ignore[attr-defined]
     records: list[Record] = []
-    agreements = [
-        agreement(steerer, validation.at(reads or 0, layer or 0).equalised(recipe.equalise))
-        for part, layer in zip(parts, layers, strict=True)
-        for steerer in part
-    ]
+    oracles = [recipe.targets(validation, reads or 0, layer or 0) for layer in layers]
+    agreements = [agreement(steerer, oracle) for part, oracle in zip(parts, oracles, strict=True) for steerer in part]
+    named = {"factor": variant.factor, "level": variant.level, "method": DEFAULT, "variant": variant.name}
     for metric in ("cosine", "mse"):
         values = np.stack([one[metric] for one in agreements])
-        named = {"factor": variant.factor, "level": variant.level, "method": variant.name, "metric": metric}
         by_seed = [float(value) for value in values.mean(axis=1)]
-        records.append(named | averaged(values) | {"by_seed": by_seed, "seeds": len(seeds)})
+        record = averaged(values, own.units("val", oracles[0]))
+        records.append(named | {"metric": metric} | record | {"by_seed": by_seed, "seeds": len(seeds)})
     contexts = train.at(reads or 0, layers[0] or 0).context.float()
     idle = [dead(steerer, contexts) for part in parts for steerer in part if steerer.activation == "relu"]
     if idle:
-        named = {"factor": variant.factor, "level": variant.level, "method": variant.name, "metric": "dead"}
-        records.append(named | averaged(np.array(idle)[:, None]) | {"n": len(contexts), "by_seed": idle})
+        record = averaged(np.array(idle)[:, None]) | {"n": len(contexts), "units": len(contexts)}
+        records.append(named | {"metric": "dead"} | record | {"by_seed": idle})
     return records
 
 
@@ -140,8 +137,8 @@ def fitted(
     seeds: Sequence[int],
 ) -> list[L2S]:
     """The variant's network at these layers, once a seed."""
-    whole = train.at(reads, writes).equalised(recipe.equalise)
-    options = recipe.fit(validation.at(reads, writes))
+    whole = recipe.targets(train, reads, writes)
+    options = recipe.fit(recipe.targets(validation, reads, writes))
     rate = options["learning_rate"] or 0.4 / whole.context.shape[1]
     options |= {"learning_rate": rate * variant.rate}
     trains = [drawn(whole, variant.pairs, seed) for seed in seeds]
@@ -154,13 +151,13 @@ def fitted(
 
 def answers(row: Row, made: Sequence[Variant], best: dict[str, Choice]) -> bool:
     """Whether the row is of a variant or of a reference as it was chosen; others are of the choosing."""
-    if row["method"] == DEFAULT:
+    if (row["method"], row["variant"]) == (DEFAULT, None):
         return row["strength"] == best["L2S"].strength and (row["reads"], row["writes"]) == (
             best["L2S"].reads,
             best["L2S"].writes,
         )
-    names = {variant.name for variant in made}
-    return row["method"] in names or any(best[name].matches(row) for name in ("NoSteering", "MeanSteering"))
+    names = {variant.name for variant in made if variant.factor}
+    return row["variant"] in names or any(best[name].matches(row) for name in ("NoSteering", "MeanSteering"))
 
 
 def against_default(
@@ -168,17 +165,18 @@ def against_default(
 ) -> list[Record]:
     """The cheap records, and the objective and quality of each variant's replies with the difference to the default."""
     wanted = [metric for metric in metrics if metric.name in (objective, "valid")]
-    by_method: dict[str, list[Row]] = {}
+    by_variant: dict[tuple[str, str | None], list[Row]] = {}
     for row in rows:
-        by_method.setdefault(row["method"], []).append(row)
-    factor = {record["method"]: {n: record[n] for n in ("factor", "level")} for record in records}
+        by_variant.setdefault((row["method"], row["variant"]), []).append(row)
+    factor = {(r["method"], r["variant"]): {n: r[n] for n in ("factor", "level")} for r in records}
     decoded = []
-    for name, own in by_method.items():
+    for (method, variant), own in by_variant.items():
         seeds = sorted({row["seed"] for row in own})
-        named = {"method": name} | factor.get(name, {"factor": "reference", "level": name})
+        named = {"method": method, "variant": variant}
+        named |= factor.get((method, variant), {"factor": "reference", "level": method})
         for metric in wanted:
             each = [estimate([r for r in own if r["seed"] == seed], [metric], resamples=1)[0] for seed in seeds]
-            record = estimate_over_seeds(own, by_method[DEFAULT], metric)
+            record = estimate_over_seeds(own, by_variant[DEFAULT, None], metric)
             decoded.append(named | {"metric": metric.name} | record | {"by_seed": [one["value"] for one in each]})
     return [*records, *decoded]
 
@@ -202,10 +200,7 @@ def changed(compared: Sequence[Record], objective: str) -> list[str]:
 
 
 def main() -> None:
-    try:
-        ablations(tyro.cli(Arguments, description=__doc__))
-    except (ValueError, RuntimeError) as error:
-        sys.exit(f"ablations: {error}")
+    run_study("ablations", ablations, Arguments, __doc__)
 
 
 if __name__ == "__main__":

@@ -9,29 +9,30 @@ Replies are looked up, so that no halving costs anything. No test example is loo
 there, once and for all, what the search and the whole grid choose on all validation examples.
 """
 
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import rich
-import tyro
 
 from interv import VLM, Prompt
 from methods import ContrastBank
 from methods.steerer import Fitted
-from studies.compare import candidates
-from studies.metrics import Record, Row
-from studies.parts.bench import Bench, Common, known, opened, prepare
+from studies.metrics import GROUP, Record, Row
+from studies.parts.bench import Bench, opened
 from studies.parts.choosing import BUDGET, STRENGTHS, Choice, Grid, thinned
 from studies.parts.fitting import STEERING
+from studies.parts.needs import needs_vectors
+from studies.parts.preparing import Common, known, prepare
 from studies.parts.results import Results, key
+from studies.parts.running import run_study
 from studies.parts.units import Setting
 from studies.parts.validation import about, finish, judged_rows
-from studies.plots.heatmaps import both
+from studies.plots.figures import both
 from studies.search.regret import SHARES, divergence_figure, grid_choice, halved, regret_figure, regrets, said, summary
 from studies.search.searching import Account, Diverge, Found, Search, interleaved, score
 from studies.search.trials import Trials, in_order, replayed, unsteered
@@ -87,10 +88,11 @@ def calibrate(
             "calibrate needs at least one of the first two and two examples."
         )
     settings = [Setting(method, strength, seed) for method, strength in product(fitted, strengths)]
+    own = None if oracle is None else oracle.at
     with tempfile.TemporaryDirectory() as folder:
         kept = results or Results.open(folder, {"task": task.name}, fingerprint=vlm.fingerprint)
         try:
-            trials = Trials(vlm, task, kept, unsteered(settings), batch_size, oracle, context_of)
+            trials = Trials(vlm, task, kept, unsteered(settings), batch_size, own, context_of)
             tokens = trials.tokens(chosen_on)
             found = Search(task, settings, chosen_on, trials.reply, trials.diverge, budget, share, tokens).run()
         finally:
@@ -128,14 +130,13 @@ def calibration(arguments: Arguments) -> list[Record]:
     grid = replace(own, writes=tuple(sorted(writes)), reads=tuple(sorted(arguments.reads or own.reads)))
     more = {name: getattr(arguments, name) for name in ("methods", "budget", "share", "halvings", "shown")}
     with opened(arguments, "calibration", vlm, task, recipe, grid, [arguments.seed], **more) as bench:
-        if "L2S" in arguments.methods:
-            bench.fits.fill(product(grid.reads, grid.writes), arguments.seed)
-        settings = {name: candidates(bench, name) for name in arguments.methods}
-        plain = candidates(bench, "NoSteering")[0]
+        settings = {name: bench.candidates(name) for name in arguments.methods}
+        plain = bench.candidates("NoSteering")[0]
         examples = bench.examples("val")
         pictured = thinned(judged_half(examples), arguments.shown)
         bench.answer("val", examples, [plain, *(s for each in settings.values() for s in each)], pictured)
-        oracle = bench.contrasts("val") if "P2S" in settings else None
+        looks = any(needs_vectors(STEERING[name]) for name in settings)
+        oracle = partial(bench.targets, "val") if looks else None
         trials = Trials(vlm, task, bench.results, plain, bench.account.batch_size, oracle, recipe.context_prompt)
         divergence = {name: trials.diverge(each, examples) for name, each in settings.items()}
         tokens, reply = trials.tokens(examples), replayed(bench.rows("val"), plain)
@@ -183,7 +184,7 @@ def chosen_rows(bench: Bench, searches: Mapping[str, Search], shown: int) -> lis
         found = replace(search, examples=half, account=Account()).run()
         if found.index is not None:
             columns = search.settings[found.index].columns()
-            named = {name: columns[name] for name in ("method", "strength", "reads", "writes")}
+            named = {name: columns[name] for name in GROUP}
             choices.append(Choice(**named, objective=found.effect, valid=found.quality))
     return judged_rows(bench, rest, choices, shown)
 
@@ -232,10 +233,7 @@ def draw(
 
 
 def main() -> None:
-    try:
-        calibration(tyro.cli(Arguments, description=__doc__))
-    except (ValueError, RuntimeError) as error:
-        sys.exit(f"calibration: {error}")
+    run_study("calibration", calibration, Arguments, __doc__)
 
 
 if __name__ == "__main__":

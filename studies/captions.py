@@ -4,26 +4,28 @@
 
 One vector for a whole caption must serve words that are right and words that are not. Here the vector is predicted anew
 before each word, from the last token so far, by networks trained on the decisions in the model's own captions: which
-object comes next, and whether another one comes at all. What is steered is named in the method: "object", "going
-on", or both. Layers and strength are chosen on validation, as in compare.py; test images are described once.
+object comes next, and whether another one comes at all. What is steered is the method's variant: "object", "going on",
+or both. Layers and strength are chosen on validation, as in compare.py; test images are described once.
 """
 
-import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import product
 
 import rich
-import tyro
 from rich.progress import track
 
 from methods import L2S, ContrastBank, MeanSteering, capture_contrasts
 from methods.steerer import Fitted
-from studies.metrics import Record, Row, table
-from studies.parts.bench import Bench, Common, opened, prepare
-from studies.parts.choosing import Grid, ranked, thinned, winners
+from studies.metrics import GROUP, Record, Row, table
+from studies.parts.bench import Bench, opened
+from studies.parts.choosing import Choice, Grid, ranked, thinned, winners
+from studies.parts.needs import reads_context, seeded
+from studies.parts.preparing import Common, prepare
+from studies.parts.recipe import Recipe
 from studies.parts.results import key, write_json
+from studies.parts.running import run_study
 from studies.parts.stepwise import GOING_ON, OBJECT, caption_by_steps, decision_pairs
 from studies.report import write_report
 from studies.run import row_of
@@ -32,7 +34,7 @@ from studies.tasks.shapes_captions import scenes
 
 KINDS = {"object": (OBJECT,), "going on": (GOING_ON,), "both": (OBJECT, GOING_ON)}
 FITTED: tuple[type[Fitted], ...] = (MeanSteering, L2S)
-UNSTEERED: Row = {"method": "NoSteering", "strength": None, "reads": None, "writes": None}
+UNSTEERED: Row = dict.fromkeys(GROUP) | {"method": "NoSteering"}
 
 
 @dataclass(frozen=True)
@@ -55,21 +57,20 @@ class Way:
     layer: int
     strength: float
 
-    @property
-    def name(self) -> str:
-        """As the rows have it: "L2S(going on)"."""
-        return f"{self.method.__name__}({self.decisions})"
-
     def columns(self, seed: int) -> Row:
-        reads = self.layer if self.method is L2S else None
-        return {"method": self.name, "strength": self.strength, "reads": reads, "writes": self.layer, "seed": seed}
+        named = {"method": self.method.__name__, "variant": self.decisions, "strength": self.strength}
+        reads = self.layer if reads_context(self.method) else None
+        return named | {"reads": reads, "writes": self.layer, "seed": seed}
 
 
 def study(arguments: Arguments) -> list[Record]:
     """Run it, or what is left of it, and write its folder; gives the records of the table."""
     if arguments.task != "shapes_captions":
         raise ValueError(f"{arguments.task!r} has no scenes to take captions apart by; the task is shapes_captions.")
+    if arguments.workers is not None or arguments.ray is not None:
+        raise ValueError("Captions are made word by word in this process: leave --workers and --ray out.")
     vlm, task, recipe = prepare(arguments)
+    recipe = as_run(recipe)
     middle = vlm.n_layers // 2
     layers = arguments.layers or (middle - 1, middle, middle + 1)
     grid = Grid(tuple(layers), tuple(layers), arguments.strength)
@@ -79,12 +80,30 @@ def study(arguments: Arguments) -> list[Record]:
         ways = [Way(method, *chosen) for method in FITTED for chosen in product(*grids)]
         steerers = Steerers(bench, layers, arguments.trained)
         part = thinned(bench.examples("val"), arguments.screen)
-        answer(bench, "val", part, [None, *ways], steerers)
-        best = winners(ranked(bench.rows("val"), task))
-        write_json(bench.results.folder / "choices.json", [asdict(choice) for choice in best.values()])
-        chosen = [way for way in ways if best[way.name].strength == way.strength and best[way.name].writes == way.layer]
-        answer(bench, "test", bench.examples("test"), [None, *chosen], steerers)
-        return report(bench)
+        bench.account.fit(lambda size: answer(bench, "val", part, [None, *ways], steerers, size))
+        best = list(winners(ranked(bench.rows("val"), task)).values())
+        write_json(bench.results.folder / "choices.json", [asdict(choice) for choice in best])
+        chosen = [way for way in ways if any(choice.matches(way.columns(arguments.seed)) for choice in best)]
+        test = bench.examples("test")
+        bench.account.fit(lambda size: answer(bench, "test", test, [None, *chosen], steerers, size))
+        return report(bench, best)
+
+
+def as_run(recipe: Recipe) -> Recipe:
+    """The recipe, with what this study does whatever it says: a decision is one word, and is taken greedily.
+
+    Its contrast is read at that word, its context at the token before, which is the one that is steered.
+    """
+    return replace(
+        recipe,
+        pool="last",
+        context="generation_prompt",
+        closed_answer=False,
+        equalise=(),
+        scope="response",
+        checkpoint="last",
+        sampled=False,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,31 +118,40 @@ class Steerers:
     @cached_property
     def bank(self) -> ContrastBank:
         bench, examples = self.bench, scenes("train")[: self.trained]
-        size, longest = bench.account.batch_size, bench.task.max_new_tokens
-        pairs = decision_pairs(bench.vlm, examples, batch_size=size, max_new_tokens=longest)
-        return bench.account.fit(
-            lambda size: capture_contrasts(bench.vlm, pairs, batch_size=max(1, size // 4), layers=self.layers)
+        longest = bench.task.max_new_tokens
+        pairs = bench.account.fit(
+            lambda size: decision_pairs(bench.vlm, examples, batch_size=size, max_new_tokens=longest)
+        )
+        how = bench.recipe.capturing(pairs)
+        return bench.account.fit_pairs(
+            lambda size: capture_contrasts(bench.vlm, pairs, batch_size=size, layers=self.layers, **how)
         )
 
     def of(self, method: type[Fitted], kind: str, layer: int) -> Fitted:
         if (method, kind, layer) not in self.made:
             train = self.bank.at(layer, layer)
             train = train.rows([row for row, behavior in enumerate(train.behavior) if behavior == kind])
-            seeded = {"seed": self.bench.common.seed} if method is L2S else {}
-            self.made[method, kind, layer] = method.fit(train, **seeded)
+            options = self.bench.recipe.fit() if method is L2S else {}
+            options |= {"seed": self.bench.common.seed} if seeded(method) else {}
+            self.made[method, kind, layer] = method.fit(train, **options)
         return self.made[method, kind, layer]
 
 
 def answer(
-    bench: Bench, split: Split, examples: Sequence[Example], ways: Sequence["Way | None"], steerers: Steerers
+    bench: Bench,
+    split: Split,
+    examples: Sequence[Example],
+    ways: Sequence["Way | None"],
+    steerers: Steerers,
+    size: int,
 ) -> None:
     """A row for every example in every way, but for those that are there; None is the unsteered model."""
     task, seed = bench.task, bench.common.seed
     for way in track(ways, f"{split}: captions", transient=True):
         columns = UNSTEERED | {"seed": seed} if way is None else way.columns(seed)
         missing = [e for e in examples if key({"id": e.id, "split": split, **columns}) not in bench.results.done]
-        for start in range(0, len(missing), bench.account.batch_size):
-            chunk = missing[start : start + bench.account.batch_size]
+        for start in range(0, len(missing), size):
+            chunk = missing[start : start + size]
             fitted = {} if way is None else {k: steerers.of(way.method, k, way.layer) for k in KINDS[way.decisions]}
             strength = 0.0 if way is None else way.strength
             texts = caption_by_steps(
@@ -133,10 +161,11 @@ def answer(
             bench.results.append(made)
 
 
-def report(bench: Bench) -> list[Record]:
-    """Table and page of the test captions."""
+def report(bench: Bench, best: Sequence[Choice]) -> list[Record]:
+    """Table and page of the test captions, in the settings that were chosen."""
     folder = bench.results.folder
-    records = table(bench.rows("test"), bench.task.metrics, skipped=len(bench.results.skipped))
+    rows = [row for row in bench.rows("test") if any(choice.matches(row) for choice in best)]
+    records = table(rows, bench.task.metrics, skipped=len(bench.results.skipped))
     write_json(folder / "table.json", records)
     bench.note_cost()
     page = write_report(
@@ -148,10 +177,7 @@ def report(bench: Bench) -> list[Record]:
 
 
 def main() -> None:
-    try:
-        study(tyro.cli(Arguments, description=__doc__))
-    except (ValueError, RuntimeError) as error:
-        sys.exit(f"captions: {error}")
+    run_study("captions", study, Arguments, __doc__)
 
 
 if __name__ == "__main__":

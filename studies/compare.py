@@ -8,36 +8,32 @@ screened on part of the validation examples, the best three settings of each met
 answered once, in the settings so chosen.
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import product
 
 import rich
-import tyro
 
-from studies.metrics import Record, Row, table
-from studies.parts.bench import Bench, Common, known, opened, prepare
-from studies.parts.choosing import Choice, Grid, curves, finalists, ranked, thinned, winners
-from studies.parts.controls import LogitThreshold
-from studies.parts.fitting import SEEDED, STEERING
+from studies.metrics import GROUP, Record, Row, table
+from studies.parts.bench import Bench, opened
+from studies.parts.choosing import Choice, Grid, curves, drawn, finalists, ranked, thinned, winners
+from studies.parts.controls import YES_NO_CONTROLS, LogitThreshold, answer_words, is_yes_no
+from studies.parts.fitting import STEERING
+from studies.parts.needs import seeded
+from studies.parts.preparing import Common, known, prepare
 from studies.parts.results import key, write_json
-from studies.parts.units import Setting
+from studies.parts.running import run_study
 from studies.plots.picture import comparison_picture
 from studies.report import write_report
 from studies.run import row_of
-from studies.tasks.task import Task
 
-METHODS = (*STEERING, "LogitThreshold")
-YES_NO_CONTROLS = ("LogitThreshold", "ConstantDirection")
-NOT_DRAWN = ("precision", "recall", "unparsable", "on_topic")  # in the table, but no curves of them
+THRESHOLD = "LogitThreshold"  # the one control that steers nothing
 
 
 @dataclass(frozen=True)
 class Arguments(Common):
     """Compare ways of steering on one task."""
 
-    methods: tuple[str, ...] = METHODS  # which methods to compare
+    methods: tuple[str, ...] = (*STEERING, THRESHOLD)  # which methods to compare
     seeds: int = 3  # how many seeds on test, of the methods that draw random numbers
     screen: int = 40  # validation examples of each subset on which the whole grid is tried
     shown: int = 24  # test examples of each subset whose image and replies go into the report
@@ -49,22 +45,22 @@ def compare(arguments: Arguments) -> list[Record]:
     Raises ValueError for an unknown name, and for a folder that holds another recipe's results.
     """
     for name in arguments.methods:
-        known(name, dict.fromkeys(METHODS), "method")
+        known(name, dict.fromkeys((*STEERING, THRESHOLD)), "method")
     vlm, task, recipe = prepare(arguments)
     methods = [name for name in arguments.methods if is_yes_no(task) or name not in YES_NO_CONTROLS]
     grid = Grid.of(recipe, vlm.n_layers, arguments.strength)
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
     more = {"methods": methods, "screen": arguments.screen, "shown": arguments.shown}
     with opened(arguments, "compare", vlm, task, recipe, grid, seeds, **more) as bench:
-        best = choose(bench, [name for name in methods if name != "LogitThreshold"], arguments.screen)
+        best = choose(bench, [name for name in methods if name != THRESHOLD], arguments.screen)
         settings = [
             bench.setting(choice, seed)
             for name, choice in best.items()
-            for seed in (seeds if name in SEEDED else seeds[:1])
+            for seed in (seeds if seeded(STEERING[name]) else seeds[:1])
         ]
         examples = bench.examples("test")
         bench.answer("test", examples, settings, pictured=thinned(examples, arguments.shown))
-        if "LogitThreshold" in methods:
+        if THRESHOLD in methods:
             bench.account.fit(lambda size: answer_by_threshold(bench, size))
         for setting in settings:
             if setting.seed == arguments.seed:
@@ -72,15 +68,11 @@ def compare(arguments: Arguments) -> list[Record]:
         return report(bench, best)
 
 
-def is_yes_no(task: Task) -> bool:
-    return {example.target for example in task.prompts("val")} == {"yes", "no"}
-
-
 def choose(bench: Bench, methods: Sequence[str], screen: int) -> dict[str, Choice]:
     """Each method's setting: the whole grid on part of the validation examples, the finalists on all of them."""
     examples, seed = bench.examples("val"), bench.common.seed
     part = thinned(examples, screen)
-    bench.answer("val", part, [setting for name in methods for setting in candidates(bench, name)])
+    bench.answer("val", part, [setting for name in methods for setting in bench.candidates(name)])
     screened = {example.id for example in part}
     final = finalists(ranked([row for row in bench.rows("val") if row["id"] in screened], bench.task))
     bench.answer("val", examples, [bench.setting(choice, seed) for choice in final])
@@ -90,24 +82,9 @@ def choose(bench: Bench, methods: Sequence[str], screen: int) -> dict[str, Choic
     return {name: best[name] for name in methods}
 
 
-def candidates(bench: Bench, name: str) -> list[Setting]:
-    """The grid of one method; those that add nothing have one setting, and only L2S reads a context."""
-    grid, seed = bench.grid, bench.common.seed
-    if name in ("NoSteering", "PromptSteering"):
-        return [bench.fit(name, grid.reads[0], grid.writes[0], seed)]
-    reads = grid.reads if name == "L2S" else grid.reads[:1]
-    if name == "L2S":
-        bench.fits.fill(product(reads, grid.writes), seed)
-    return [
-        replace(bench.fit(name, read, write, seed), strength=strength)
-        for read, write, strength in product(reads, grid.writes, grid.strengths)
-    ]
-
-
 def answer_by_threshold(bench: Bench, size: int) -> None:
     """The control that decides by the logits of yes and no, and lets the model go on from the word."""
-    columns: Row = {"method": "LogitThreshold", "strength": None, "reads": None, "writes": None}
-    columns["seed"] = bench.common.seed
+    columns: Row = dict.fromkeys(GROUP) | {"method": THRESHOLD, "seed": bench.common.seed}
     pending = [
         example
         for example in bench.examples("test")
@@ -116,12 +93,13 @@ def answer_by_threshold(bench: Bench, size: int) -> None:
     if not pending:
         return
     vlm, task, train = bench.vlm, bench.task, bench.examples("train")
-    control = LogitThreshold.fit(vlm, [e.prompt for e in train], [e.target for e in train], batch_size=size)
+    prompts, targets = [e.prompt for e in train], [e.target for e in train]
+    control = LogitThreshold.fit(vlm, prompts, targets, words=answer_words(task), batch_size=size)
     for start in range(0, len(pending), size):
         chunk = pending[start : start + size]
         words = control.answers(vlm, [example.prompt for example in chunk])
         forced = [replace(example.prompt, answer=word) for example, word in zip(chunk, words, strict=True)]
-        replies = vlm.generate(forced, max_new_tokens=task.max_new_tokens)
+        replies = vlm.generate(forced, max_new_tokens=task.max_new_tokens, **bench.sampling)
         bench.results.append(
             row_of(task, "test", example, columns, f"{word} {reply}".strip())
             for example, word, reply in zip(chunk, words, replies, strict=True)
@@ -131,7 +109,8 @@ def answer_by_threshold(bench: Bench, size: int) -> None:
 def report(bench: Bench, best: dict[str, Choice]) -> list[Record]:
     """Table, curves, figures and page from the rows."""
     folder, task = bench.results.folder, bench.task
-    rows = bench.rows("test")
+    chosen = list(best.values())
+    rows = [row for row in bench.rows("test") if row["method"] == THRESHOLD or any(one.matches(row) for one in chosen)]
     records = table(rows, task.metrics, skipped=len(bench.results.skipped))
     write_json(folder / "table.json", records)
     measured = curves(bench.rows("val"), task, best)
@@ -142,7 +121,7 @@ def report(bench: Bench, best: dict[str, Choice]) -> list[Record]:
         f"{task.name} on {bench.vlm.name}",
         metric=task.objective,
         curves=measured,
-        curve_metrics=[metric.name for metric in task.metrics if metric.name not in NOT_DRAWN],
+        curve_metrics=drawn(task),
         curve_note="validation, at the layers chosen for each method",
     )
     draw_example(bench, rows)
@@ -165,10 +144,7 @@ def draw_example(bench: Bench, rows: Sequence[Row]) -> None:
 
 
 def main() -> None:
-    try:
-        compare(tyro.cli(Arguments, description=__doc__))
-    except (ValueError, RuntimeError) as error:
-        sys.exit(f"compare: {error}")
+    run_study("compare", compare, Arguments, __doc__)
 
 
 if __name__ == "__main__":

@@ -12,24 +12,25 @@ contrasts of all validation examples, and needs no reply.
 On a large model give the blocks to try: `--writes 0 5 10 15 20 25 30 --reads 10 20 30`.
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-import tyro
 
-from studies.metrics import Metric, Record, Row, difference, estimate, group
-from studies.parts.bench import Bench, Common, known, opened, prepare
+from studies.metrics import GROUP, Metric, Record, Row, difference, estimate, group
+from studies.parts.bench import Bench, opened
 from studies.parts.choosing import Choice, Grid, floor, winners
 from studies.parts.fidelity import agreement, averaged
 from studies.parts.fitting import STEERING
+from studies.parts.needs import adds, needs_vectors, reads_context
+from studies.parts.preparing import Common, known, prepare
+from studies.parts.running import run_study
 from studies.parts.validation import about, apart, choose_on, finish, judged_rows, rows_of
-from studies.plots.heatmaps import both, heat_maps, over_layers
+from studies.plots.figures import both
+from studies.plots.heatmaps import heat_maps, over_layers
 
 STRENGTHS = (0.1, 0.3, 1.0, 2.0)  # few, since each is tried at each pair of layers; strength_sweep.py tries many
-READING = ("L2S",)  # the methods that read a context
 
 
 @dataclass(frozen=True)
@@ -92,11 +93,11 @@ def measured(
     by_setting: dict[tuple, list[Row]] = {}
     for row in rows:
         by_setting.setdefault(group(row), []).append(row)
-    own = {cell: by_setting[cell.method, cell.strength, cell.reads, cell.writes] for cell in cells}
+    own = {cell: by_setting[group(vars(cell))] for cell in cells}
     best = winners(cells)
     records = []
     for cell, these in own.items():
-        named = {name: getattr(cell, name) for name in ("method", "strength", "reads", "writes")}
+        named = {name: getattr(cell, name) for name in GROUP}
         paired = difference(these, own[best[cell.method]], [m for m in wanted if m.name == objective])[0]
         marks = {"kept": cell.valid >= least, "reach": paired["low"] <= 0 <= paired["high"]}
         marks["chosen"] = cell == best[cell.method]
@@ -111,14 +112,15 @@ def compared(bench: Bench, names: Sequence[str]) -> list[Record]:
     """
     records = []
     for name in dict.fromkeys(("MeanSteering", *names)):
-        if name in ("NoSteering", "PromptSteering", "P2S"):
+        method = STEERING[name]
+        if not adds(method) or needs_vectors(method):
             continue
-        reads = bench.grid.reads if name in READING else bench.grid.reads[:1]
-        for read, write in product(reads, bench.grid.writes):
-            steerer = bench.fit(name, read, write, bench.common.seed).steerer
-            named = {"method": name, "strength": 1.0, "reads": read if name in READING else None, "writes": write}
-            for metric, values in agreement(steerer, bench.contrasts("val").at(read, write)).items():
-                records.append(named | {"subset": "all", "metric": metric} | averaged(values))
+        reading = reads_context(method)
+        for read, write in product(bench.grid.reads if reading else bench.grid.reads[:1], bench.grid.writes):
+            setting, contrasts = bench.fit(name, read, write, bench.common.seed), bench.targets("val", read, write)
+            named = {n: setting.columns()[n] for n in GROUP} | {"strength": 1.0, "subset": "all"}
+            for metric, values in agreement(setting.steerer, contrasts).items():
+                records.append(named | {"metric": metric} | averaged(values, bench.units("val", contrasts)))
     return records
 
 
@@ -131,7 +133,7 @@ def draw(
     pairs = len(bench.contrasts("val"))
     note, note_contrasts = about(bench, screened), about(bench, pairs)
     figures = []
-    for name in (name for name in best if name in READING):
+    for name in (name for name in best if reads_context(STEERING[name])):
         panels = [
             (f"{name}: {objective}", [record for record in of_objective if record["method"] == name]),
             (f"{name}: cosine to oracle", [r for r in fidelity if (r["method"], r["metric"]) == (name, "cosine")]),
@@ -177,10 +179,7 @@ def along(cells: Sequence[Record], layer: str) -> list[Record]:
 
 
 def main() -> None:
-    try:
-        layer_sweep(tyro.cli(Arguments, description=__doc__))
-    except (ValueError, RuntimeError) as error:
-        sys.exit(f"layer_sweep: {error}")
+    run_study("layer_sweep", layer_sweep, Arguments, __doc__)
 
 
 if __name__ == "__main__":

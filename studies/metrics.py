@@ -8,44 +8,24 @@ Conventions, the same for every metric:
    one is left out of the interval.
  - Subset "all" pools the rows of all subsets. For accuracy and other means over rows this is the mean over subsets if
    they have the same size; for F1 and precision it is not.
- - Several seeds of a method are averaged example by example before anything else: n counts examples, not replies.
+ - Several seeds of a method are averaged example by example before anything else: n counts examples, not replies, and
+   of these the ones with a denominator (precision: those that are answered "yes").
+ - Examples about one image are drawn together, so that many questions about few images do not look like many images.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from studies.parts.bootstrap import interval, resampled_sums
+from studies.parts.examples import ALL as ALL
+from studies.parts.examples import UNIT, Examples, examples_of, some
+from studies.parts.metric import Metric, Record, Row, ratio
 
-Row = dict[str, Any]
-Record = dict[str, Any]
-
-GROUP = ("method", "strength", "reads", "writes")
-ALL = "all"
-
-
-@dataclass(frozen=True)
-class Metric:
-    """`columns` gives k numbers for a row; `value` maps their sums over rows, [..., k], to the metric, [...]."""
-
-    name: str
-    columns: Callable[[Row], tuple[float, ...]]
-    value: Callable[[np.ndarray], np.ndarray]
-
-
-def ratio(
-    name: str, numerator: Callable[[Row], float], denominator: Callable[[Row], float] = lambda row: 1.0
-) -> Metric:
-    """Sum of `numerator` over sum of `denominator`; by default the mean of `numerator` over rows. 0 below gives nan."""
-    return Metric(name, lambda row: (float(numerator(row)), float(denominator(row))), _quotient)
-
-
-def _quotient(sums: np.ndarray) -> np.ndarray:
-    above, below = sums[..., 0], sums[..., 1]
-    return np.divide(above, below, out=np.full_like(above, np.nan), where=below != 0)
+# What tells a table's lines apart. A variant is a change to a method ("hidden=16"); the method as it is has none.
+GROUP = ("method", "variant", "strength", "reads", "writes")
 
 
 def _says_yes(row: Row) -> float:
@@ -72,63 +52,6 @@ valid = ratio("valid", lambda row: row["valid"])
 YES_NO = (accuracy, precision, recall, f1, yes_ratio, unparsable, valid)
 
 
-@dataclass(frozen=True)
-class _Examples:
-    """One method's rows as numbers: one line an example, sorted by id, its columns averaged over the method's seeds."""
-
-    ids: np.ndarray
-    subsets: np.ndarray
-    units: np.ndarray
-    columns: Float[np.ndarray, "examples k"]
-    widths: tuple[int, ...]
-    seeds: int
-
-    def where(self, keep: Bool[np.ndarray, " examples"]) -> "_Examples":
-        arrays = {name: getattr(self, name)[keep] for name in ("ids", "subsets", "units", "columns")}
-        return replace(self, **arrays)
-
-    def parts(self) -> dict[str, "_Examples"]:
-        """All examples, and those of each subset."""
-        names = [str(name) for name in np.unique(self.subsets) if name != ALL]
-        return {ALL: self} | {name: self.where(self.subsets == name) for name in names}
-
-
-def _examples(rows: Sequence[Row], metrics: Sequence[Metric], unit: str) -> _Examples:
-    if not rows:
-        raise ValueError("There are no rows to measure. Run the study first, or check the filter that chose them.")
-    found = {(row["id"], row["seed"]): row for row in rows}
-    if len(found) < len(rows):
-        raise ValueError(
-            f"{len(rows)} rows hold {len(found)} pairs of id and seed, so some reply counts twice. "
-            "Measure one task, split, method, strength and pair of layers at a time."
-        )
-    ids, seeds = sorted({row["id"] for row in rows}), sorted({row["seed"] for row in rows}, key=repr)
-    missing = [f"{id} (seed {seed})" for id in ids for seed in seeds if (id, seed) not in found]
-    if missing:
-        raise ValueError(
-            f"{len(ids)} examples and {len(seeds)} seeds, but {len(missing)} replies are missing: {_some(missing)}. "
-            "Every seed needs the same examples: resume the run, or leave the unfinished seed out."
-        )
-    first = [found[id, seeds[0]] for id in ids]
-    numbers = [[_numbers(found[id, seed], metrics) for seed in seeds] for id in ids]
-    return _Examples(
-        ids=np.array(ids),
-        subsets=np.array([str(row["subset"]) for row in first]),
-        units=np.array([str(row[unit]) or str(row["id"]) for row in first]),
-        columns=np.array(numbers).mean(axis=1),
-        widths=tuple(len(metric.columns(first[0])) for metric in metrics),
-        seeds=len(seeds),
-    )
-
-
-def _numbers(row: Row, metrics: Sequence[Metric]) -> list[float]:
-    return [number for metric in metrics for number in metric.columns(row)]
-
-
-def _some(names: Sequence[str], shown: int = 3) -> str:
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
-
-
 def _values(sums: np.ndarray, metrics: Sequence[Metric], widths: tuple[int, ...]) -> np.ndarray:
     """Sums [..., columns of all metrics] to values [..., metrics]."""
     parts = np.split(sums, np.cumsum(widths)[:-1], axis=-1)
@@ -136,7 +59,7 @@ def _values(sums: np.ndarray, metrics: Sequence[Metric], widths: tuple[int, ...]
 
 
 def _measured(
-    part: _Examples, metrics: Sequence[Metric], resamples: int, seed: int
+    part: Examples, metrics: Sequence[Metric], resamples: int, seed: int
 ) -> tuple[Float[np.ndarray, " metrics"], Float[np.ndarray, "resamples metrics"]]:
     """The metrics of the examples, and of each resample of them."""
     sums = resampled_sums(part.columns, part.units, resamples, seed)
@@ -144,28 +67,30 @@ def _measured(
 
 
 def _records(
-    subset: str, metrics: Sequence[Metric], values: np.ndarray, draws: np.ndarray, part: _Examples
+    subset: str, metrics: Sequence[Metric], values: np.ndarray, draws: np.ndarray, part: Examples
 ) -> list[Record]:
     intervals = [interval(column) for column in draws.T]
     return [
         {"subset": subset, "metric": metric.name, "value": float(value), "low": low, "high": high}
-        | {"n": len(part.ids), "seeds": part.seeds}
-        for metric, value, (low, high) in zip(metrics, values, intervals, strict=True)
+        | size
+        | {"seeds": part.seeds}
+        for metric, value, (low, high), size in zip(metrics, values, intervals, part.sizes(), strict=True)
     ]
 
 
 def estimate(
-    rows: Sequence[Row], metrics: Sequence[Metric], *, resamples: int = 2000, seed: int = 0, unit: str = "id"
+    rows: Sequence[Row], metrics: Sequence[Metric], *, resamples: int = 2000, seed: int = 0, unit: str = UNIT
 ) -> list[Record]:
-    """Records {subset, metric, value, low, high, n, seeds} of one method, for "all" and for every subset.
+    """Records {subset, metric, value, low, high, n, units, seeds} of one method, for "all" and for every subset.
 
-    low and high are the 95% percentile bootstrap interval. `unit` names the field whose values are drawn together: "id"
-    takes the examples as independent, "image" keeps the questions about one image together. n counts examples, seeds
-    the seeds that were averaged. A metric that is 0 (or 1) on every example has an interval of no width: mind n.
-    Raises ValueError for no rows, a reply that counts twice, and seeds that cover different examples.
+    low and high are the 95% percentile bootstrap interval. `unit` names the field whose values are drawn together: the
+    examples about one image, which are no independent ones; "id" takes all as independent. n counts the examples that
+    the metric stands on, units how many units these are of, seeds the seeds that were averaged. A metric that is 0 (or
+    1) on every example has an interval of no width: mind n. Raises ValueError for no rows, a reply that counts twice,
+    and seeds that cover different examples.
     """
     records: list[Record] = []
-    for subset, part in _examples(rows, metrics, unit).parts().items():
+    for subset, part in examples_of(rows, metrics, unit).parts().items():
         records += _records(subset, metrics, *_measured(part, metrics, resamples, seed), part)
     return records
 
@@ -177,18 +102,18 @@ def difference(
     *,
     resamples: int = 2000,
     seed: int = 0,
-    unit: str = "id",
+    unit: str = UNIT,
 ) -> list[Record]:
     """`rows` minus `baseline`, paired: records as from `estimate`, where value, low and high are of the difference.
 
     Both sides are resampled with the same weights, so what varies with the examples alone cancels. A method minus
     itself is exactly 0. Raises ValueError as `estimate` does, and if the two sides do not cover the same examples.
     """
-    ours, theirs = _examples(rows, metrics, unit), _examples(baseline, metrics, unit)
+    ours, theirs = examples_of(rows, metrics, unit), examples_of(baseline, metrics, unit)
     if alone := sorted(set(ours.ids.tolist()) ^ set(theirs.ids.tolist())):
         raise ValueError(
             f"A paired difference needs the same examples on both sides, but {len(alone)} are on one side alone "
-            f"({_some(alone)}): {len(ours.ids)} examples against the baseline's {len(theirs.ids)}. "
+            f"({some(alone)}): {len(ours.ids)} examples against the baseline's {len(theirs.ids)}. "
             "Resume the run that lacks them, or compare on the ids that both have."
         )
     theirs_by_subset = theirs.parts()
@@ -201,8 +126,17 @@ def difference(
 
 
 def group(row: Row) -> tuple[Any, ...]:
-    """(method, strength, reads, writes): the rows that one line of a table is about. Lists of layers become tuples."""
-    return tuple(tuple(row[name]) if isinstance(row[name], list) else row[name] for name in GROUP)
+    """The values of `GROUP`: the rows that one line of a table is about. Lists of layers become tuples.
+
+    A row without a variant is of the method as it is.
+    """
+    values = [row.get(name) if name == "variant" else row[name] for name in GROUP]
+    return tuple(tuple(value) if isinstance(value, list) else value for value in values)
+
+
+def called(row: Row) -> str:
+    """The method, and its variant in brackets: "L2S (hidden=16)"."""
+    return f"{row['method']} ({row['variant']})" if row.get("variant") else row["method"]
 
 
 def _order(value: Any) -> tuple[bool, bool, Any]:
@@ -218,12 +152,12 @@ def table(
     skipped: int = 0,
     resamples: int = 2000,
     seed: int = 0,
-    unit: str = "id",
+    unit: str = UNIT,
 ) -> list[Record]:
-    """The records of `table.json`: `estimate` of every (method, strength, reads, writes), `difference` to `baseline`.
+    """The records of `table.json`: `estimate` of every line (`GROUP`), `difference` to `baseline`.
 
-    Each record has task, method, strength, reads, writes, the fields of `estimate`, difference, difference_low and
-    difference_high (nan where no baseline ran) and skipped, the number of items that could not be run. The baseline
+    Each record has task, method, variant, strength, reads, writes, the fields of `estimate`, difference, difference_low
+    and difference_high (nan where no baseline ran) and skipped, the number of items that could not be run. The baseline
     comes first. Raises ValueError if rows mix tasks or splits, or if the baseline ran in several settings.
     """
     for field in ("task", "split"):

@@ -19,6 +19,8 @@ from studies.parts.completions import (
 from studies.parts.recipe import Recipe
 
 _LLAVA, _QWEN = "llava-hf/llava-1.5-7b-hf", "Qwen/Qwen2-VL-7B-Instruct"
+# By a checkpoint's model_type: the model that layers and strengths below are for, and how many decoder blocks it has.
+MADE_FOR = {"llava": (_LLAVA, 32), "qwen2_vl": (_QWEN, 28)}
 
 PAPER_POPE_LLAVA = Recipe(
     "paper_pope_llava",

@@ -145,8 +145,7 @@ def _figures(
 
 def _drawn(folder: Path, name: str, draw: Callable[[figures.Theme], Figure]) -> dict[str, str]:
     """The figure as a file for papers, and in both themes for the page."""
-    figures.save(draw(figures.DARK), folder / "figures" / f"{name}-dark.png")
-    return _shown(figures.save(draw(figures.LIGHT), folder / "figures" / f"{name}.png"))
+    return _shown(figures.both(folder, name, draw))
 
 
 def _shown(file: Path) -> dict[str, str]:
@@ -160,7 +159,9 @@ def _about(records: Sequence[Record], recipe: dict[str, Any]) -> str:
     """Sample size, seeds, model and commit: what a figure needs that is shown without its page."""
     largest = max((record["n"] for record in records), default=0)
     seeds = max((record["seeds"] for record in records), default=0)
-    parts = [f"n = {largest:,} examples a method", f"up to {seeds} seeds" if seeds > 1 else "1 seed"]
+    units = max((record["units"] for record in records), default=0)
+    shared = f" about {units:,} images" if units < largest else ""
+    parts = [f"n = {largest:,} examples a method{shared}", f"up to {seeds} seeds" if seeds > 1 else "1 seed"]
     parts += [str(recipe["settings"]["model"])] if recipe.get("settings", {}).get("model") else []
     parts += [f"commit {recipe['commit'][:10]}"] if recipe.get("commit") else []
     return "; ".join(parts)
@@ -215,15 +216,8 @@ def _markdown(
     """Every metric as a Markdown table: value [95% interval]."""
     parts = [f"# {_safe(title)}", " ".join(map(_safe, sentences))]
     for table in tables:
-        head = [
-            "method",
-            "setting",
-            table["columns"][0],
-            f"difference to {BASELINE}",
-            *table["columns"][1:],
-            "n",
-            "seeds",
-        ]
+        whole, *parts_of_it = table["columns"]
+        head = ["method", "setting", whole, f"difference to {BASELINE}", *parts_of_it, "n", "seeds"]
         body = [
             [_safe(line["label"]), _safe(line["setting"])]
             + [_joined(cell) for cell in (line["cells"][0], line["difference"], *line["cells"][1:])]
@@ -234,8 +228,8 @@ def _markdown(
         parts += [f"## {_safe(figures.words(table['metric']))}"]
         parts += ["\n".join("| " + " | ".join(cells) + " |" for cells in lines)]
     parts.append(
-        f"In brackets: 95% percentile bootstrap interval over examples. {_safe(about)}. Skipped items: {skipped}."
-        + (f" Cost: {_safe(cost)}." if cost else "")
+        "In brackets: 95% percentile bootstrap interval over examples, those about one image drawn together. "
+        f"{_safe(about)}. Skipped items: {skipped}." + (f" Cost: {_safe(cost)}." if cost else "")
     )
     return "\n\n".join(parts) + "\n"
 

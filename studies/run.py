@@ -1,22 +1,21 @@
 """Answer a task's examples in many settings at once, one row a reply, written as it comes."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from interv import VLM, Prompt
-from methods import ContrastBank
 from studies.metrics import Row
 from studies.parts.results import Results, key
-from studies.parts.units import Job, Setting, Unit, own_vectors, replied
+from studies.parts.units import Job, Oracle, Setting, Unit, own_vectors, replied
 from studies.tasks.task import Example, Split, Task
 
 # Examples, and the settings to answer them in: each inner list is decoded as one batch.
 Work = tuple[Sequence[Example], Sequence[Sequence[Setting]]]
 Chunk, Group = TypeVar("Chunk"), TypeVar("Group")
+PROMPTS = 32  # in a batch at least, where there are as many: only beyond these are settings put side by side
 
 
 @runtime_checkable
@@ -52,7 +51,7 @@ def answer(
     results: Results,
     *,
     batch_size: int = 256,
-    oracle: ContrastBank | None = None,
+    oracle: Oracle | None = None,
     context_of: Callable[[Prompt], Prompt] = lambda prompt: prompt,
     sampling: Mapping[str, Any] = MappingProxyType({}),
     pictured: frozenset[str] = frozenset(),
@@ -90,7 +89,7 @@ def answer(
         total = sum(len(chunk) * len(group) for chunk, groups in work for group in groups)
         bar = progress.add_task(f"{split}: replies", total=total)
         for (chunk, groups), parts in zip(work, answers, strict=True):
-            images = [_picture(example, results.folder) if example.id in pictured else "" for example in chunk]
+            images = [_picture(example, results) if example.id in pictured else "" for example in chunk]
             for group, replies in zip(groups, parts, strict=True):
                 made = [
                     row_of(task, split, example, setting.columns(), replies[number * len(chunk) + i], images[i])
@@ -109,6 +108,7 @@ def row_of(task: Task, split: Split, example: Example, columns: Row, reply: str,
         "split": split,
         "subset": example.subset,
         "behavior": example.behavior,
+        "unit": example.unit or example.id,
         **columns,
         "question": example.prompt.question,
         "target": example.target,
@@ -132,7 +132,7 @@ def _batches(
     for setting in settings:
         asked.setdefault(setting.steerer.rewrite(Prompt(None, "")).question, []).append(setting)
     for alike in asked.values():
-        side_by_side = min(len(alike), max(1, batch_size // 32))
+        side_by_side = min(len(alike), max(1, batch_size // PROMPTS))
         size = max(1, batch_size // side_by_side)
         for start in range(0, len(examples), size):
             chunk = examples[start : start + size]
@@ -164,13 +164,7 @@ def spread(work: Sequence[tuple[Chunk, Sequence[Group]]], workers: int) -> list[
     ]
 
 
-def _picture(example: Example, folder: Path) -> str:
-    """Keep the example's first image as a PNG; its name relative to the folder."""
+def _picture(example: Example, results: Results) -> str:
+    """Keep the example's first image; its name relative to the folder, "" where it has none."""
     images = example.prompt.images()
-    if not images:
-        return ""
-    name = f"images/{''.join(c if c.isalnum() else '-' for c in example.id)}.png"
-    (folder / "images").mkdir(exist_ok=True)
-    if not (folder / name).exists():
-        images[0].save(folder / name)
-    return name
+    return results.save_image(example.id, images[0]) if images else ""

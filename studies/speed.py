@@ -14,10 +14,12 @@ from typing import Any, Literal
 
 import rich
 import torch
-import tyro
 from rich.table import Table
 
+from studies.parts.checkpoint import check_device, check_dtype
+from studies.parts.preparing import check_arguments, known
 from studies.parts.results import write_json, write_text
+from studies.parts.running import run_study
 from studies.timing import contests, scale
 from studies.timing.models import SIZES, Contestants, contestants, pairs
 from studies.timing.rounds import timed
@@ -92,10 +94,12 @@ def measure(arguments: Arguments) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    arguments = tyro.cli(Arguments, description=__doc__)
-    if arguments.model not in SIZES:
-        raise SystemExit(f"speed: {arguments.model!r} is no model to time; there are {', '.join(SIZES)}.")
+def speed(arguments: Arguments) -> None:
+    """Measure, and write JSON, Markdown and the figure. Raises ValueError for a model, dtype or device that is none."""
+    check_arguments(arguments)
+    known(arguments.model, SIZES, "model to time")
+    check_dtype(arguments.dtype)
+    check_device(arguments.device)
     result = measure(arguments)
     arguments.out.mkdir(parents=True, exist_ok=True)
     name = f"{arguments.model}-{arguments.device.partition(':')[0]}"
@@ -112,6 +116,10 @@ def main() -> None:
         table.add_row(record["what"], record["who"], f"{record['seconds']:.4f}", f"{record['ratio']:.2f}")
     rich.print(table)
     rich.print(f"The table is in {arguments.write or arguments.out / f'{name}.md'}")
+
+
+def main() -> None:
+    run_study("speed", speed, Arguments, __doc__)
 
 
 if __name__ == "__main__":

@@ -8,23 +8,24 @@ compared at the layers that were chosen for L2S, on the contrasts of all validat
 at.
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-import tyro
 
-from studies.metrics import Record, Row, estimate, group, ratio
-from studies.parts.bench import Bench, Common, known, opened, prepare
+from studies.metrics import GROUP, Record, Row, estimate, group, ratio
+from studies.parts.bench import Bench, opened
 from studies.parts.choosing import Choice, Grid, winners
 from studies.parts.fidelity import added, agreement, averaged
 from studies.parts.fitting import STEERING
 from studies.parts.geometry import alike, on_plane, plane
+from studies.parts.needs import adds, needs_vectors
+from studies.parts.preparing import Common, known, prepare
+from studies.parts.running import run_study
 from studies.parts.validation import about, apart, choose_on, finish, judged_rows
-from studies.plots.heatmaps import both
+from studies.plots.figures import both
 from studies.plots.inputs import cosines, helped_and_hurt, projection
 
 BASELINE = "NoSteering"
@@ -67,8 +68,8 @@ def steerability(arguments: Arguments) -> list[Record]:
         happened = effects(rows)
         near = to_oracle(bench, best, rows)
         write = layers(bench, best)[1]
-        validation = bench.contrasts("val").at(bench.grid.reads[0], write)
-        pairwise = alike(validation.vectors, validation.behavior)
+        validation = bench.targets("val", bench.grid.reads[0], write)
+        pairwise = alike(validation.vectors, validation.behavior, bench.units("val", validation))
         bench.results.write("effects.json", happened)
         bench.results.write("cosines.json", near)
         bench.results.write("geometry.json", pairwise)
@@ -89,7 +90,7 @@ def effects(rows: Sequence[Row]) -> list[Record]:
             by_setting.setdefault(group(row), []).append(row | _change(row, before[row["id"]]))
     records = []
     for setting, own in by_setting.items():
-        named = dict(zip(("method", "strength", "reads", "writes"), setting, strict=True))
+        named = dict(zip(GROUP, setting, strict=True))
         by_behavior = [row | {"subset": row["behavior"]} for row in own]
         records += [named | record for record in estimate(by_behavior, EFFECTS)]
     return records
@@ -113,11 +114,12 @@ def to_oracle(bench: Bench, best: dict[str, Choice], rows: Sequence[Row]) -> lis
     The last are subsets "helped", "hurt" and "neither" of the judged inputs, for the methods that answered them.
     """
     reads, writes = layers(bench, best)
-    contrasts = bench.contrasts("val").at(reads, writes)
+    contrasts = bench.targets("val", reads, writes)
+    units = np.array(bench.units("val", contrasts))
     before = {row["id"]: row for row in rows if row["method"] == BASELINE}
     records = []
-    for name, choice in best.items():
-        if choice.writes is None or name == "P2S":
+    for name in best:
+        if not adds(STEERING[name]) or needs_vectors(STEERING[name]):
             continue
         cosine = agreement(bench.fit(name, reads, writes, bench.common.seed).steerer, contrasts)["cosine"]
         parts = {"all": np.ones(len(contrasts), dtype=bool)}
@@ -130,7 +132,7 @@ def to_oracle(bench: Bench, best: dict[str, Choice], rows: Sequence[Row]) -> lis
         for part, members in parts.items():
             if members.any():
                 named = {"method": name, "reads": reads, "writes": writes, "subset": part, "metric": "cosine"}
-                records.append(named | averaged(cosine[members]))
+                records.append(named | averaged(cosine[members], units[members].tolist()))
     return records
 
 
@@ -148,7 +150,7 @@ def draw(
 ) -> list[tuple[Path, str]]:
     """The figures with what is to be said below each."""
     folder, (reads, writes) = bench.results.folder, layers(bench, best)
-    contrasts = bench.contrasts("val").at(reads, writes)
+    contrasts = bench.targets("val", reads, writes)
     note, note_vectors = about(bench, judged), about(bench, len(contrasts)) + f"; L' = {reads}, L* = {writes}"
     shares = [record for record in happened if record["metric"] in ("helped", "hurt")]
     behaviors = ("all", *sorted(set(contrasts.behavior)))
@@ -189,10 +191,7 @@ def draw(
 
 
 def main() -> None:
-    try:
-        steerability(tyro.cli(Arguments, description=__doc__))
-    except (ValueError, RuntimeError) as error:
-        sys.exit(f"steerability: {error}")
+    run_study("steerability", steerability, Arguments, __doc__)
 
 
 if __name__ == "__main__":

@@ -8,18 +8,17 @@ method at the strength that the choice took, the curves show all of them. `front
 beats both in effect and in quality.
 """
 
-import sys
 from dataclasses import dataclass, replace
 
-import tyro
-
-from studies.compare import NOT_DRAWN, YES_NO_CONTROLS, is_yes_no
 from studies.metrics import Record, group
-from studies.parts.bench import Bench, Common, known, opened, prepare
-from studies.parts.choosing import BUDGET, Choice, Grid, curves, floor, winners
+from studies.parts.bench import Bench, opened
+from studies.parts.choosing import BUDGET, Choice, Grid, curves, drawn, floor, winners
+from studies.parts.controls import YES_NO_CONTROLS, is_yes_no
 from studies.parts.fitting import STEERING
+from studies.parts.preparing import Common, known, prepare
+from studies.parts.running import run_study
 from studies.parts.validation import about, apart, choose_on, finish, judged_rows
-from studies.plots.heatmaps import both
+from studies.plots.figures import both
 from studies.plots.tradeoff import front, points, trade_off
 
 
@@ -63,7 +62,7 @@ def strength_sweep(arguments: Arguments) -> list[Record]:
             title,
             [draw(bench, among, best, len(rest))],
             curves=measured,
-            curve_metrics=[metric.name for metric in task.metrics if metric.name not in NOT_DRAWN],
+            curve_metrics=drawn(task),
             curve_note="validation, at the layers chosen for each method on other examples",
         )
 
@@ -100,10 +99,7 @@ def draw(bench: Bench, among: list[Record], best: dict[str, Choice], n: int) -> 
 
 
 def main() -> None:
-    try:
-        strength_sweep(tyro.cli(Arguments, description=__doc__))
-    except (ValueError, RuntimeError) as error:
-        sys.exit(f"strength_sweep: {error}")
+    run_study("strength_sweep", strength_sweep, Arguments, __doc__)
 
 
 if __name__ == "__main__":

@@ -1,50 +1,32 @@
 """A model, a task and a result folder: what every study works with. Nothing is captured, fitted or answered twice."""
 
+import hashlib
+import json
+import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from interv import VLM
-from methods import ContrastBank, capture_contrasts
-from studies.judges import LlamaGuard, judge_of
-from studies.judges.panel import Panel
+from methods import ContrastBank, Contrasts, capture_contrasts
 from studies.metrics import Row
-from studies.parts.checkpoint import Checkpoint
 from studies.parts.choosing import Choice, Grid, thinned
-from studies.parts.cost import Account, BatchSize, note
-from studies.parts.fitting import SEEDED, Fits
+from studies.parts.cost import Account, note
+from studies.parts.examples import some
+from studies.parts.fitting import STEERING, Fits
+from studies.parts.needs import adds, needs_vectors, reads_context, seeded
+from studies.parts.preparing import Common
 from studies.parts.results import Results, read_rows
 from studies.parts.units import Setting
 from studies.parts.workers import working
-from studies.recipes import RECIPES, Recipe
+from studies.recipes import Recipe
 from studies.run import Workers, answer, readable
-from studies.tasks import BENCHMARKS, TASKS, Example, Split, Task
-
-
-@dataclass(frozen=True)
-class Common(Checkpoint):
-    """The arguments that all studies share."""
-
-    task: str = "shapes_pope"  # one of studies/tasks
-    data: Path | None = None  # folder of a real benchmark; without one it comes from the hub
-    recipe: str | None = None  # a named recipe of studies/recipes.py; the task's own by default
-    guard: str | None = None  # Llama-Guard-3 (hub id or folder), for the unsafe score of mm_safety
-    # Rate the replies of mm_safety, compare the captions of chair: models at the endpoint of JUDGE_URL, or hub ids or
-    # folders. A second one tells how far judges agree.
-    judge: tuple[str, ...] = ()
-    strength: tuple[float, ...] = ()  # try these strengths alone
-    out: Path | None = None  # the result folder; results/<study>/<task>-<model> by default
-    seed: int = 0  # the first seed of the methods that draw random numbers
-    limit: int | None = None  # at most so many examples of each subset, in every split
-    batch_size: BatchSize = 256  # replies decoded at once; "auto" halves it for as long as memory runs out
-    workers: int | None = None  # decode in so many processes, a GPU each where there are several
-    ray: str | None = None  # address of a Ray cluster to decode on ("auto", "local"); --workers actors, or all it has
-
-    def folder(self, study: str) -> Path:
-        return self.out or Path("results") / study / f"{self.task}-{Path(self.model).name}"
+from studies.tasks import Example, Split, Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +67,20 @@ class Bench:
             self._made["contrasts", split] = self._captured(split)
         return self._made["contrasts", split]
 
+    def targets(self, split: Split, reads: int, writes: int) -> Contrasts:
+        """The split's contrasts at these layers, with the vectors that the oracle adds and L2S learns to predict."""
+        return self.recipe.targets(self.contrasts(split), reads, writes)
+
+    def units(self, split: Split, contrasts: Contrasts) -> list[str]:
+        """What each of the split's contrasts is drawn with in a bootstrap: its example's unit."""
+        unit = {example.id: example.unit for example in self.examples(split)}
+        return [unit[id_] for id_ in contrasts.id]
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """The options of `generate` for replies, but for their length, which the task knows."""
+        return {name: value for name, value in self.recipe.decoding().items() if name != "max_new_tokens"}
+
     @property
     def fits(self) -> Fits:
         if "fits" not in self._made:
@@ -93,8 +89,21 @@ class Bench:
 
     def fit(self, name: str, reads: int, writes: int, seed: int) -> Setting:
         """A method fitted at these layers, without a strength as yet."""
-        seed = seed if name in SEEDED else self.common.seed
+        seed = seed if seeded(STEERING[name]) else self.common.seed
         return Setting(self.fits.at(name, reads, writes, seed), 0.0, seed)
+
+    def candidates(self, name: str) -> list[Setting]:
+        """The grid of one method: one setting where it adds nothing, one context block where it reads none."""
+        grid, seed, method = self.grid, self.common.seed, STEERING[name]
+        if not adds(method):
+            return [self.fit(name, grid.reads[0], grid.writes[0], seed)]
+        reads = grid.reads if reads_context(method) else grid.reads[:1]
+        if name == "L2S":
+            self.fits.fill(product(reads, grid.writes), seed)
+        return [
+            replace(self.fit(name, read, write, seed), strength=strength)
+            for read, write, strength in product(reads, grid.writes, grid.strengths)
+        ]
 
     def setting(self, choice: Choice, seed: int) -> Setting:
         """A choice made runnable; layers that do not matter to its method are the grid's first."""
@@ -106,8 +115,7 @@ class Bench:
         self, split: Split, examples: Sequence[Example], settings: Sequence[Setting], pictured: Sequence[Example] = ()
     ) -> None:
         """Write the rows of these examples in these settings that are not there yet."""
-        oracle = any(type(setting.steerer).__name__ == "P2S" for setting in settings)
-        bank = self.contrasts(split) if oracle else None
+        oracle = any(needs_vectors(type(setting.steerer)) for setting in settings)
         self.account.fit(
             lambda size: answer(
                 self.vlm,
@@ -117,69 +125,56 @@ class Bench:
                 settings,
                 self.results,
                 batch_size=size,
-                oracle=bank,
+                oracle=partial(self.targets, split) if oracle else None,
                 context_of=self.recipe.context_prompt,
-                sampling={name: value for name, value in self.recipe.decoding().items() if name != "max_new_tokens"},
+                sampling=self.sampling,
                 pictured=frozenset(example.id for example in pictured),
                 workers=self.workers,
             )
         )
 
     def rows(self, split: Split) -> list[Row]:
-        """The split's rows as they were written, with the judges' marks where the task has judges."""
-        rows = [row for row in read_rows(self.results.folder) if row["split"] == split]
+        """The rows of the split's examples as they were written, with the judges' marks where the task has judges."""
+        current = {example.id for example in self.examples(split)}
+        rows = [row for row in read_rows(self.results.folder) if row["split"] == split and row["id"] in current]
         judged = getattr(self.task, "judged", None)
         return rows if judged is None else judged(rows, self.results.folder / "verdicts.jsonl")
 
     def _captured(self, split: Split) -> ContrastBank:
         folder = self.results.folder / self.kept / split
-        if (folder / "contrasts.json").exists():
-            return ContrastBank.load(folder)
         wanted = {example.id for example in self.examples(split)}
+        if folder.exists():
+            bank = ContrastBank.load(folder)
+            if differing := sorted(wanted ^ {*bank.id, *(id_ for id_, _ in bank.skipped)}):
+                raise ValueError(
+                    f"The contrasts in {folder} are of other examples; {len(differing)} differ ({some(differing)}). "
+                    "The data has changed since, and methods fitted on it would too: give another result folder."
+                )
+            return bank
         pairs = [self.recipe.adapted(pair) for pair in self.task.pairs(split) if pair.id in wanted]
         files = all(isinstance(pair.prompt.image, str | Path) for pair in pairs)
-        bank = self.account.fit(
-            lambda size: capture_contrasts(
+
+        def capture(size: int) -> ContrastBank:
+            # A folder for each size: what runs in one batch decides the last bits of its rows.
+            return capture_contrasts(
                 self.vlm,
                 pairs,
-                batch_size=max(1, size // 4),
+                batch_size=size,
                 layers=sorted({*self.grid.writes, *self.grid.reads}),
                 order="image" if files else "given",
+                out=folder.with_name(f"{split}-in-batches-of-{size}"),
                 **self.recipe.capturing(pairs),
-            )
-        )
+            ).loaded()
+
+        bank = self.account.fit_pairs(capture)
         for id_, reason in bank.skipped:
             self.results.skip(id_, reason)
-        bank.save(folder)
+        whole = folder.with_name(f"{split}.partial")
+        bank.save(whole)
+        os.replace(whole, folder)
+        for shards in folder.parent.glob(f"{split}-in-batches-of-*"):
+            shutil.rmtree(shards)
         return bank
-
-
-def prepare(common: Common) -> tuple[VLM, Task, Recipe]:
-    """The model, the task and the recipe of a study. Raises ValueError for names and data that do not exist."""
-    known(common.task, {**TASKS, **BENCHMARKS}, "task")
-    named = None if common.recipe is None else known(common.recipe, RECIPES, "recipe")
-    vlm = common.load()
-    recipe = recipe_of(common.task, common.model, vlm, named)
-    if common.task in BENCHMARKS:
-        guard = None if common.guard is None else LlamaGuard(common.guard, device=common.device)
-        panel = Panel(guard, [judge_of(name, common.device) for name in common.judge])
-        return vlm, BENCHMARKS[common.task](common.data, recipe, panel), recipe
-    if common.data is not None:
-        raise ValueError(f"{common.task} makes its own images; --data is for {', '.join(BENCHMARKS)}.")
-    return vlm, TASKS[common.task](), recipe
-
-
-def recipe_of(task: str, model: str, vlm: VLM, named: Recipe | None) -> Recipe:
-    """The named recipe, or the task's for the model's family; one made for a deeper model leaves its layers open."""
-    if named is not None and named.task != task:
-        return named.embedded(task, model, vlm.d_model)
-    own = [recipe for recipe in RECIPES.values() if recipe.task == task]
-    family = vlm.model.config.model_type.split("_")[0]
-    recipe = named or next((recipe for recipe in own if family in recipe.model.lower()), own[0])
-    if max(recipe.reads or 0, recipe.writes or 0) >= vlm.n_layers:
-        rate = recipe.learning_rate and recipe.learning_rate * 4096 / vlm.d_model
-        recipe = replace(recipe, reads=None, writes=None, strength=None, learning_rate=rate)
-    return replace(recipe, model=model)
 
 
 @contextmanager
@@ -189,15 +184,39 @@ def opened(
     """The study's bench, with all that decides its rows as its folder's recipe; closes folder and workers."""
     settings = {"recipe": recipe.card(), "grid": asdict(grid), **common.deciding(vlm), "limit": common.limit, **more}
     settings |= {} if common.data is None else {"data": str(common.data)}
+    settings |= {"examples": marks(task), **deciding_judge(task)}
+    known: dict[str, Any] = {"seeds": list(seeds), "fingerprint": vlm.fingerprint, "recorded": recorded_judges(task)}
     with (
-        Results.open(common.folder(study), settings, seeds=list(seeds), fingerprint=vlm.fingerprint) as results,
+        Results.open(common.folder(study), settings, **known) as results,
         working(common, vlm.fingerprint, common.workers, common.ray) as workers,
     ):
         yield Bench(vlm, task, recipe, grid, common, results, workers)
 
 
-def known(name: str, among: Any, what: str) -> Any:
-    """The value of this name. Raises ValueError with the names that there are."""
-    if name not in among:
-        raise ValueError(f"{name!r} is no {what}; there are {', '.join(among)}.")
-    return among[name]
+def marks(task: Task) -> dict[str, str]:
+    """How many examples each split has, and a hash of what they are: other data is another recipe."""
+    parts: dict[str, Any] = {
+        split: [(e.id, e.target, e.subset, e.behavior, e.prompt.question) for e in task.prompts(split)]
+        for split in get_args(Split)
+    }
+    parts["flaws"] = [flaw.id for flaw in getattr(task, "flaws", ())]
+    return {name: f"{len(part):,}, hash {_hash(part)}" for name, part in parts.items()}
+
+
+def deciding_judge(task: Task) -> dict[str, Any]:
+    """The task's guard, whose marks decide what is chosen; nothing where it has none."""
+    guard = getattr(getattr(task, "panel", None), "guard", None)
+    if guard is None:
+        return {}
+    named = {"name": Path(guard.name).name, "version": guard.version}
+    return {"guard": named | {"form": guard.form, "examples": _hash(guard.examples)}}
+
+
+def recorded_judges(task: Task) -> dict[str, Any]:
+    """The judges that rate what was chosen without them, so that a later run may bring others."""
+    judges = getattr(getattr(task, "panel", None), "judges", ())
+    return {"judges": [{"name": judge.name, "version": judge.version} for judge in judges]} if judges else {}
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode("utf-8", "backslashreplace")).hexdigest()[:12]

@@ -16,11 +16,11 @@ def resampled_sums(
     names, unit = np.unique(units, return_inverse=True)
     summed = np.zeros((len(names), columns.shape[1]))
     np.add.at(summed, unit, columns)
-    return _weights(len(names), resamples, seed) @ summed
+    return weights_of(len(names), resamples, seed) @ summed
 
 
 @lru_cache(maxsize=4)
-def _weights(units: int, resamples: int, seed: int) -> Float[np.ndarray, "resamples units"]:
+def weights_of(units: int, resamples: int, seed: int) -> Float[np.ndarray, "resamples units"]:
     """How often each unit is drawn in each resample. Cached: every method of a table asks for the same draws."""
     generator = np.random.default_rng(seed)
     draws = (generator.integers(0, units, units) for _ in range(resamples))

@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from studies.metrics import GROUP, Record, Row, estimate, group
+from studies.metrics import GROUP, Record, Row, called, estimate, group
 from studies.recipes import Recipe
 from studies.tasks.task import Example, Task
 
 # Fine at the low end, since a random or a mean vector breaks the text long before a predicted one does.
 STRENGTHS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0)
 BUDGET = 0.10  # of the unsteered share of well-formed replies that steering may cost; arXiv:2508.12815, Sec. 4
-FINALISTS = 3
+FINALISTS = 3  # settings of a method that all validation examples decide between
+NOT_DRAWN = ("precision", "recall", "unparsable", "on_topic")  # in the table, but no curves of them
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,12 @@ class Choice:
     writes: int | None
     objective: float
     valid: float
+    variant: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The method, and its variant where it is one."""
+        return called(vars(self))
 
     def matches(self, row: Row) -> bool:
         return group(row) == tuple(getattr(self, name) for name in GROUP)
@@ -77,17 +84,17 @@ def finalists(choices: Sequence[Choice]) -> list[Choice]:
     places: dict[str, int] = {}
     kept = []
     for choice in choices:
-        places[choice.method] = places.get(choice.method, 0) + 1
-        if places[choice.method] <= FINALISTS:
+        places[choice.name] = places.get(choice.name, 0) + 1
+        if places[choice.name] <= FINALISTS:
             kept.append(choice)
     return kept
 
 
 def winners(choices: Sequence[Choice]) -> dict[str, Choice]:
-    """The first setting of each method."""
+    """The first setting of each method, by its name; a method's variants are methods of their own here."""
     first: dict[str, Choice] = {}
     for choice in choices:
-        first.setdefault(choice.method, choice)
+        first.setdefault(choice.name, choice)
     return first
 
 
@@ -102,11 +109,16 @@ def thinned(examples: Sequence[Example], per_subset: int | None) -> list[Example
     return kept
 
 
+def drawn(task: Task) -> list[str]:
+    """The task's metrics of which curves are drawn."""
+    return [metric.name for metric in task.metrics if metric.name not in NOT_DRAWN]
+
+
 def curves(rows: Sequence[Row], task: Task, best: dict[str, Choice]) -> list[Record]:
     """Metrics against strength for every method, at the layers that were chosen for it."""
     by_setting: dict[tuple, list[Row]] = {}
     for row in rows:
-        choice = best.get(row["method"])
+        choice = best.get(called(row))
         if choice is not None and (row["reads"], row["writes"]) == (choice.reads, choice.writes):
             by_setting.setdefault(group(row), []).append(row)
     records = []

@@ -1,5 +1,6 @@
 """Two controls for yes/no tasks, so that a shift of the answer's bias is not taken for sight."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,6 +11,14 @@ from torch import Tensor
 from interv import VLM, Add, Prompt
 from methods import Contrasts, Query
 from methods.steerer import Fitted, Strength
+from studies.tasks.task import Task
+
+YES_NO_CONTROLS = ("LogitThreshold", "ConstantDirection")
+
+
+def is_yes_no(task: Task) -> bool:
+    """Whether the task's answers are yes and no, both of them."""
+    return {example.target for example in task.prompts("val")} == {"yes", "no"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,18 +43,29 @@ class ConstantDirection(Fitted):
 
 @dataclass(frozen=True)
 class LogitThreshold:
-    """Answers "yes" where logit(yes) - logit(no) of the first reply token exceeds a threshold; nothing is steered."""
+    """Answers yes where logit(yes) - logit(no) of the first reply token exceeds a threshold; nothing is steered.
+
+    `words` are yes and no as the model is to begin with them.
+    """
 
     threshold: float
     yes_id: int
     no_id: int
+    words: tuple[str, str] = ("yes", "no")
 
     @classmethod
     def fit(
-        cls, vlm: VLM, prompts: Sequence[Prompt], targets: Sequence[str], *, batch_size: int = 64
+        cls,
+        vlm: VLM,
+        prompts: Sequence[Prompt],
+        targets: Sequence[str],
+        *,
+        words: tuple[str, str] = ("yes", "no"),
+        batch_size: int = 64,
     ) -> "LogitThreshold":
         """The threshold that answers most of the training prompts rightly; the middle one where several do."""
-        bare = cls(0.0, *(_first_token(vlm, prompts[0], word) for word in ("yes", "no")))
+        yes_id, no_id = (_first_token(vlm, prompts[0], word) for word in words)
+        bare = cls(0.0, yes_id, no_id, words)
         chunks = [prompts[start : start + batch_size] for start in range(0, len(prompts), batch_size)]
         margins = torch.cat([bare.margins(vlm, chunk) for chunk in chunks]).sort()
         yes = torch.tensor([target == "yes" for target in targets])[margins.indices]
@@ -63,7 +83,19 @@ class LogitThreshold:
         return logits[:, self.yes_id] - logits[:, self.no_id]
 
     def answers(self, vlm: VLM, prompts: Sequence[Prompt]) -> list[str]:
-        return ["yes" if margin > self.threshold else "no" for margin in self.margins(vlm, prompts)]
+        """The word of each answer."""
+        yes, no = self.words
+        return [yes if margin > self.threshold else no for margin in self.margins(vlm, prompts)]
+
+
+def answer_words(task: Task) -> tuple[str, str]:
+    """Yes and no as the task's forced answers begin with them: "Yes" where these say "Yes, the image ..."."""
+    forced: dict[str, str] = {}
+    for pair in task.pairs("train"):
+        forced.setdefault(pair.behavior, pair.positive.answer)
+    first = {behavior: re.match(r"\s*(\w+)", answer) for behavior, answer in forced.items()}
+    yes, no = (found[1] if (found := first.get(word)) else word for word in ("yes", "no"))
+    return yes, no
 
 
 def _first_token(vlm: VLM, prompt: Prompt, answer: str) -> int:

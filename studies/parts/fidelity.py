@@ -1,6 +1,6 @@
 """How near a method's vectors come to the oracle's: cosine and squared error, without decoding a reply."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 import torch
@@ -37,15 +37,25 @@ def dead(network: L2S, contexts: Float[Tensor, "pairs d_model"]) -> float:
     return float((before <= 0).all(dim=0).float().mean())
 
 
-def averaged(values: Float[np.ndarray, "*seeds examples"] | Sequence[np.ndarray], *, resamples: int = 2000) -> Record:
-    """The mean over examples with its 95% bootstrap interval: value, low, high, n, seeds.
+def averaged(
+    values: Float[np.ndarray, "*seeds examples"] | Sequence[np.ndarray],
+    units: Sequence[str] | None = None,
+    *,
+    resamples: int = 2000,
+) -> Record:
+    """The mean over examples with its 95% bootstrap interval: value, low, high, n, units, seeds.
 
-    Several seeds are several rows of values, one a seed, on the same examples. Examples and seeds are then both drawn
-    anew in each resample, so that the interval covers another training run as well as other inputs.
+    `units` [examples] are labels: examples of one unit are drawn together; each is one by itself by default. Several
+    seeds are several rows of values, one a seed, on the same examples. Units and seeds are then both drawn anew in each
+    resample, so that the interval covers another training run as well as other inputs.
     """
     table = np.atleast_2d(np.asarray(values, dtype=np.float64))
     seeds, examples = table.shape
-    sums = resampled_sums(table.T, np.arange(examples), resamples, 0) / examples
+    place: dict[Hashable, int] = {}
+    labels = np.array([place.setdefault(unit, len(place)) for unit in (range(examples) if units is None else units)])
+    sums = resampled_sums(np.vstack([table, np.ones(examples)]).T, labels, resamples, 0)
+    means = sums[:, :-1] / sums[:, -1:]
     drawn = np.random.default_rng(1).integers(0, seeds, (resamples, seeds))
-    low, high = interval(np.take_along_axis(sums, drawn, axis=1).mean(axis=1))
-    return {"value": float(table.mean()), "low": low, "high": high, "n": examples, "seeds": seeds}
+    low, high = interval(np.take_along_axis(means, drawn, axis=1).mean(axis=1))
+    counts = {"n": examples, "units": len(place), "seeds": seeds}
+    return {"value": float(table.mean()), "low": low, "high": high, **counts}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from studies.metrics import ALL, Record
+from studies.metrics import ALL, Record, called
 from studies.plots.figures import CONTROLS, ORACLES, label, listed, number, signed, words
 
 # Metrics whose name is no noun.
@@ -39,7 +39,7 @@ def finding(
 
 
 def _main(best: Record, steered: Sequence[Record], metric: str, baseline: str, sign: float) -> str:
-    name, settings = label(best, steered), sum(record["method"] == best["method"] for record in steered)
+    name, settings = label(best, steered), sum(called(record) == called(best) for record in steered)
     extreme = "highest" if sign > 0 else "lowest"
     kept = f" (the best of its {settings} settings in this table, chosen here)" if settings > 1 else ""
     head = f"{name}{kept} has the {extreme} {metric} of the methods that steer, {number(best['value']):.3f}"

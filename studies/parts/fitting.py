@@ -3,16 +3,16 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from methods import L2S, STEERERS, ContrastBank, Contrasts, NormRnd, PromptSteering
+from methods import L2S, STEERERS, ContrastBank, PromptSteering
 from methods.steerer import Fitted
 from studies.parts.controls import ConstantDirection
+from studies.parts.needs import seeded
 from studies.parts.together import fit_together
 from studies.recipes import Recipe
 from studies.tasks.task import Task
 
 _ALL: tuple[type[Fitted], ...] = (*STEERERS, ConstantDirection)
-STEERING = {method.__name__: method for method in _ALL}
-SEEDED = ("NormRnd", "L2S")  # the methods whose fit draws random numbers
+STEERING = {method.__name__: method for method in _ALL}  # put a method of your own here to have it studied
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,22 +37,18 @@ class Fits:
         missing = [(reads, writes) for reads, writes in layers if ("L2S", reads, writes, seed) not in self.made]
         if self.recipe.checkpoint == "best_validation" or not missing:
             return
-        trains = [self._targets(reads, writes) for reads, writes in missing]
+        trains = [self.recipe.targets(self.train, reads, writes) for reads, writes in missing]
         fitted = fit_together(trains, [seed] * len(trains), **self.recipe.fit())
         for (reads, writes), steerer in zip(missing, fitted, strict=True):
             self.made["L2S", reads, writes, seed] = replace(steerer, scope=self.recipe.scope)
 
-    def _targets(self, reads: int, writes: int) -> Contrasts:
-        """What L2S learns to predict; the published code equalises these alone, not the vectors of the means."""
-        return self.train.at(reads, writes).equalised(self.recipe.equalise)
-
     def _fit(self, name: str, reads: int, writes: int, seed: int) -> Fitted:
-        if name == "L2S":
-            options = self.recipe.fit(self.validation.at(reads, writes)) | {"seed": seed}
-            return L2S.fit(self._targets(reads, writes), **options)
+        method = STEERING[name]
+        if method is L2S:
+            options = self.recipe.fit(self.recipe.targets(self.validation, reads, writes)) | {"seed": seed}
+            return L2S.fit(self.recipe.targets(self.train, reads, writes), **options)
         train = self.train.at(reads, writes)
-        if name == "NormRnd":
-            return NormRnd.fit(train, seed=seed)
-        if name == "PromptSteering":
+        if method is PromptSteering:
             return PromptSteering.fit(train, suffix=self.recipe.prompt_suffix or self.task.prompt_suffix)
-        return STEERING[name].fit(train)
+        drawn = {"seed": seed} if seeded(method) else {}
+        return method.fit(train, **drawn)

@@ -9,48 +9,56 @@ from jaxtyping import Float
 from torch import Tensor
 
 from studies.metrics import Record
-from studies.parts.bootstrap import interval
+from studies.parts.bootstrap import interval, weights_of
 
 
 def alike(
-    vectors: Float[Tensor, "pairs d_model"], behavior: Sequence[str], *, resamples: int = 1000, seed: int = 0
+    vectors: Float[Tensor, "pairs d_model"],
+    behavior: Sequence[str],
+    units: Sequence[str] | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> list[Record]:
-    """Mean cosine of two inputs' vectors, for each pair of behaviours: {one, other, value, low, high, n}.
+    """Mean cosine of two inputs' vectors, for each pair of behaviours: {one, other, value, low, high, n, units}.
 
-    Within a behaviour an input is not compared with itself, also not where a resample drew it several times. A
-    behaviour of one input has no value within. Source of the measure: arXiv:2508.12815, Fig. 10.
+    `units` [pairs] are labels: inputs of one unit (about one image) are drawn together and not compared with each
+    other; each is one by itself by default. So an input is not compared with itself, also not where a resample drew it
+    several times. A behaviour of one unit has no value within. Source of the measure: arXiv:2508.12815, Fig. 10.
     """
-    units = torch.nn.functional.normalize(vectors.double(), dim=1).numpy()
-    names = sorted(set(behavior))
-    generator = np.random.default_rng(seed)
-    parts = {name: units[[index for index, own in enumerate(behavior) if own == name]] for name in names}
-    drawn = {
-        name: np.stack(
-            [np.bincount(generator.integers(0, len(part), len(part)), minlength=len(part)) for _ in range(resamples)]
-        )
-        for name, part in parts.items()
-    }
+    directions = torch.nn.functional.normalize(vectors.double(), dim=1).numpy()
+    names, unit = np.unique([*range(len(vectors))] if units is None else units, return_inverse=True)
+    parts = {}
+    for name in sorted(set(behavior)):
+        own = [index for index, other in enumerate(behavior) if other == name]
+        sums, counts = np.zeros((len(names), vectors.shape[1])), np.zeros(len(names))
+        np.add.at(sums, unit[own], directions[own])
+        np.add.at(counts, unit[own], 1)
+        parts[name] = sums, counts
+    drawn = np.concatenate([np.ones((1, len(names))), weights_of(len(names), resamples, seed)])  # the first: all once
     records = []
-    for one, other in combinations_with_replacement(names, 2):
-        ones = [np.ones((1, len(parts[name]))) for name in (one, other)]
-        whole = _mean_cosine(parts[one], parts[other], ones[0], ones[1], one == other)
-        draws = _mean_cosine(parts[one], parts[other], drawn[one], drawn[other], one == other)
-        low, high = interval(draws)
-        n = len(parts[one]) if one == other else len(parts[one]) + len(parts[other])
-        records.append({"one": one, "other": other, "value": float(whole[0]), "low": low, "high": high, "n": n})
+    for one, other in combinations_with_replacement(parts, 2):
+        value, *draws = _mean_cosine(*parts[one], *parts[other], drawn)
+        low, high = interval(np.array(draws))
+        together = parts[one][1] + (parts[other][1] if one != other else 0)
+        sizes = {"n": int(together.sum()), "units": int((together > 0).sum())}
+        records.append({"one": one, "other": other, "value": float(value), "low": low, "high": high, **sizes})
     return records
 
 
 def _mean_cosine(
-    ours: np.ndarray, theirs: np.ndarray, weights: np.ndarray, other_weights: np.ndarray, same: bool
+    ours: Float[np.ndarray, "units d_model"],
+    our_counts: Float[np.ndarray, " units"],
+    theirs: Float[np.ndarray, "units d_model"],
+    their_counts: Float[np.ndarray, " units"],
+    weights: Float[np.ndarray, "resamples units"],
 ) -> Float[np.ndarray, " resamples"]:
-    """The weighted mean cosine from sums of unit vectors: sum_ij w_i v_j u_i.t_j = (sum w u).(sum v t)."""
-    total = (weights @ ours * (other_weights @ theirs)).sum(axis=1)
-    count = weights.sum(axis=1) * other_weights.sum(axis=1)
-    if same:
-        # An input with itself has cosine 1; with its copies in a resample it would count w_i^2 times.
-        itself = (weights**2 * (ours**2).sum(axis=1)).sum(axis=1)
-        total, count = total - itself, count - (weights**2).sum(axis=1)
+    """The weighted mean cosine from the units' sums of directions: sum_ij w_i w_j u_i.t_j = (sum w u).(sum w t).
+
+    What a unit has with itself is taken off; with its copies in a resample it would count w_i^2 times.
+    """
+    total = (weights @ ours * (weights @ theirs)).sum(axis=1) - weights**2 @ (ours * theirs).sum(axis=1)
+    count = (weights @ our_counts) * (weights @ their_counts) - weights**2 @ (our_counts * their_counts)
     return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from interv import Prompt
 from interv.scope import Scope
-from methods import ContrastPair, Contrasts, CosineWeight
+from methods import ContrastBank, ContrastPair, Contrasts, CosineWeight
 from methods.capture import Pool
 from methods.training import Init, Schedule
 from studies.parts.completions import EMBEDDED_GROUPS, Forced
@@ -127,6 +127,13 @@ class Recipe:
             seed = self.seed if self.generated_sampled else None
             options |= {"generated_tokens": self.generated_tokens, "generated_seed": seed}
         return options
+
+    def targets(self, bank: ContrastBank, reads: int, writes: int) -> Contrasts:
+        """What the oracle adds and L2S learns to predict, at these layers.
+
+        The published code equalises these, and not the vectors that are averaged for mean steering.
+        """
+        return bank.at(reads, writes).equalised(self.equalise)
 
     def prompt(self, image: Any, question: str) -> Prompt:
         """What is asked at test time."""

@@ -1,6 +1,6 @@
 """The unit of work of a study: prompts that share a prefill, answered in many settings. It needs a model, no task."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,14 @@ from torch import Tensor
 from interv import VLM, Add, Prompt, Site, stack
 from interv.prefill import Prefill
 from interv.scope import PROMPT_SCOPES
-from methods import L2S, ContrastBank, NoSteering, PromptSteering, Query
+from methods import Contrasts, Query
 from methods.steerer import Fitted
 from studies.metrics import Row
+from studies.parts.needs import adds, reads_context
 from studies.tasks.task import Example
+
+# Contrasts of a split's examples at a context block and a steered one, whose vectors the oracle adds.
+Oracle = Callable[[int, int], Contrasts]
 
 
 @dataclass(frozen=True)
@@ -26,12 +30,13 @@ class Setting:
 
     def columns(self) -> Row:
         """The setting's part of a row; what does not matter to the method is null."""
-        adds = not isinstance(self.steerer, NoSteering | PromptSteering)
+        method = type(self.steerer)
         return {
-            "method": type(self.steerer).__name__,
-            "strength": self.strength if adds else None,
-            "reads": self.steerer.reads if isinstance(self.steerer, L2S) else None,
-            "writes": self.steerer.writes if adds else None,
+            "method": method.__name__,
+            "variant": None,
+            "strength": self.strength if adds(method) else None,
+            "reads": self.steerer.reads if reads_context(method) else None,
+            "writes": self.steerer.writes if adds(method) else None,
             "seed": self.seed,
         }
 
@@ -90,8 +95,8 @@ def side_by_side(
     return prefill.select([*range(len(prompts))] * len(runs)), ops
 
 
-def own_vectors(oracle: ContrastBank, chunk: Sequence[Example], steerer: Fitted) -> Tensor:
+def own_vectors(oracle: Oracle, chunk: Sequence[Example], steerer: Fitted) -> Tensor:
     """The oracle's vectors of these examples at the layers of this method, in their order."""
-    place = {id_: row for row, id_ in enumerate(oracle.id)}
-    vectors = oracle.at(steerer.reads, steerer.writes).vectors
+    contrasts = oracle(steerer.reads, steerer.writes)
+    place, vectors = {id_: row for row, id_ in enumerate(contrasts.id)}, contrasts.vectors
     return torch.stack([vectors[place[example.id]] for example in chunk])

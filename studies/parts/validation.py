@@ -1,14 +1,13 @@
 """What the studies on validation data share: two parts of the examples, the caption of a figure, and the ending."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import rich
 
-from studies.compare import candidates
 from studies.metrics import Record, Row, table
 from studies.parts.bench import Bench
 from studies.parts.choosing import Choice, ranked, thinned
@@ -20,28 +19,26 @@ from studies.tasks.task import Example
 def apart(examples: Sequence[Example], first: int) -> tuple[list[Example], list[Example]]:
     """The first examples of each subset to choose on, at most half of it, and the others to judge on.
 
-    Raises ValueError where a subset has one example, which cannot be parted.
+    An example goes where the first of its unit went, so that no image is on both sides. Raises ValueError where a
+    subset has one example, which cannot be parted.
     """
-    sizes: dict[str, int] = {}
-    for example in examples:
-        sizes[example.subset] = sizes.get(example.subset, 0) + 1
+    sizes = Counter(example.subset for example in examples)
     if alone := [name for name, size in sizes.items() if size < 2]:
         raise ValueError(f"The subset {alone[0]} has one example; a study needs one to choose on and one to judge on.")
     chosen: list[Example] = []
     judged: list[Example] = []
-    seen = dict.fromkeys(sizes, 0)
+    seen: Counter[str] = Counter()
+    home: dict[str, list[Example]] = {}
     for example in examples:
         seen[example.subset] += 1
         part = chosen if seen[example.subset] <= min(first, sizes[example.subset] // 2) else judged
-        part.append(example)
+        home.setdefault(example.unit, part).append(example)
     return chosen, judged
 
 
 def choose_on(bench: Bench, part: Sequence[Example], methods: Sequence[str]) -> list[Choice]:
     """All settings of the grid, ranked on these validation examples; answers what is not answered yet."""
-    if "L2S" in methods:
-        bench.fits.fill(product(bench.grid.reads, bench.grid.writes), bench.common.seed)
-    bench.answer("val", part, [setting for name in methods for setting in candidates(bench, name)])
+    bench.answer("val", part, [setting for name in methods for setting in bench.candidates(name)])
     return ranked(rows_of(bench.rows("val"), part), bench.task)
 
 

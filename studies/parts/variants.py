@@ -66,9 +66,9 @@ class Variant:
     standardised: bool = False
 
     @property
-    def name(self) -> str:
-        """As the rows have it: "L2S(hidden=16)"."""
-        return f"{DEFAULT}({self.factor}={self.level})" if self.factor else DEFAULT
+    def name(self) -> str | None:
+        """As the rows have it in their column "variant": "hidden=16"; None for the default."""
+        return f"{self.factor}={self.level}" if self.factor else None
 
     @property
     def captures(self) -> bool:
@@ -120,14 +120,15 @@ class SeveralLayers(Fitted):
 
 @dataclass(frozen=True)
 class Ablated(Setting):
-    """A setting whose rows carry the variant's name."""
+    """A setting of L2S whose rows carry the variant's name."""
 
-    name: str = DEFAULT
+    variant: str | None = None
     writes: tuple[int, ...] = ()
 
     def columns(self) -> dict[str, Any]:
         steered = self.writes[0] if len(self.writes) == 1 else list(self.writes)
-        return super().columns() | {"method": self.name, "reads": self.steerer.reads, "writes": steered}
+        own = {"method": DEFAULT, "variant": self.variant, "reads": self.steerer.reads, "writes": steered}
+        return super().columns() | own
 
 
 def together(parts: Sequence[Fitted], scope: Any) -> Fitted:

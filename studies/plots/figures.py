@@ -4,7 +4,7 @@ Each function gives a matplotlib Figure made without pyplot, so nothing is shown
 """
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from studies.metrics import ALL, GROUP, Record, group
+from studies.metrics import ALL, GROUP, Record, called, group
 
 # The order in which methods are listed, and Okabe and Ito's colours, which also differ for colour-blind readers.
 COLORS = {
@@ -50,7 +50,7 @@ DARK = Theme(ink="#e9ebee", muted="#9aa1a9", rule="#343a41", paper="#14171a")
 
 
 def listed(records: Sequence[Record]) -> list[Record]:
-    """One record of each (method, strength, reads, writes), in the order in which methods are listed."""
+    """One record of each line of the table (`GROUP`), in the order in which methods are listed."""
     first: dict[tuple[object, ...], Record] = {}
     for record in records:
         first.setdefault(group(record), record)
@@ -59,12 +59,11 @@ def listed(records: Sequence[Record]) -> list[Record]:
 
 
 def label(record: Record, records: Sequence[Record]) -> str:
-    """The method's name, and what tells its settings apart where the records have several."""
-    settings = {group(other) for other in records if other["method"] == record["method"]}
-    if len(settings) == 1:
-        return record["method"]
-    varied = [index for index in range(1, len(GROUP)) if len({setting[index] for setting in settings}) > 1]
-    return " ".join([record["method"], *(f"{GROUP[index]} {group(record)[index]}" for index in varied)])
+    """The method's name with its variant, and what tells its settings apart where the records have several."""
+    name = called(record)
+    settings = {group(other) for other in records if called(other) == name}
+    varied = [index for index in range(len(GROUP)) if len({setting[index] for setting in settings}) > 1]
+    return " ".join([name, *(f"{GROUP[index]} {group(record)[index]}" for index in varied)])
 
 
 def subsets(records: Sequence[Record]) -> list[str]:
@@ -226,3 +225,9 @@ def save(figure: Figure, file: str | Path) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=DPI)
     return file
+
+
+def both(folder: Path, name: str, draw: Callable[..., Figure]) -> Path:
+    """Save what `draw(theme)` makes in both themes, `figures/<name>.png` and `<name>-dark.png`; gives the first."""
+    save(draw(DARK), folder / "figures" / f"{name}-dark.png")
+    return save(draw(LIGHT), folder / "figures" / f"{name}.png")

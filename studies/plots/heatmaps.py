@@ -1,7 +1,6 @@
 """Figures of a layer sweep: a map of layer pairs, and curves over one of the two layers with 95% bands."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from studies.metrics import Record
-from studies.plots.figures import COLORS, DARK, LIGHT, MARKERS, Theme, captioned, listed, number, plain, save, words
+from studies.plots.figures import COLORS, LIGHT, MARKERS, Theme, captioned, listed, number, plain, words
 
 WRITTEN_UP_TO = 12  # layers a side; more values than that cannot be read
 
@@ -101,12 +100,3 @@ def _line(axis: Axes, own: Sequence[Record], x: str, layers: Sequence[int], name
     places = [record[x] for record in points]
     axis.fill_between(places, values[1], values[2], color=color, alpha=0.18, lw=0)
     axis.plot(places, values[0], color=color, lw=1.8, marker=MARKERS.get(name, "o"), ms=3.8, label=name)
-
-
-def both(folder: Path, name: str, draw: Any) -> Path:
-    """Save the figure in both themes, as `figures/<name>.png` and `figures/<name>-dark.png`; gives the first.
-
-    `draw(theme)` makes it.
-    """
-    save(draw(DARK), folder / "figures" / f"{name}-dark.png")
-    return save(draw(LIGHT), folder / "figures" / f"{name}.png")

@@ -18,9 +18,12 @@ GOAL = {"effect": 0.95, "cost": 0.20}  # what a search should reach, and at whic
 
 
 def halved(examples: Sequence[Example], seed: int) -> tuple[list[Example], list[Example]]:
-    """Two halves at random that hold the subsets and behaviours about equally."""
-    order = interleaved(examples, seed)
-    return order[0::2], order[1::2]
+    """Two halves at random that hold the subsets and behaviours about equally, and no unit on both sides."""
+    halves: tuple[list[Example], list[Example]] = ([], [])
+    side: dict[str, int] = {}
+    for example in interleaved(examples, seed):
+        halves[side.setdefault(example.unit, len(side) % 2)].append(example)
+    return halves
 
 
 def regrets(search: Search, shares: Sequence[float], halvings: int) -> list[Record]:
@@ -163,4 +166,4 @@ def divergence_figure(
 
 
 def _named(method: str) -> Record:
-    return {"method": method, "strength": None, "reads": None, "writes": None}
+    return {"method": method, "variant": None, "strength": None, "reads": None, "writes": None}

@@ -10,7 +10,7 @@ from math import ceil
 import numpy as np
 
 from studies.metrics import Row
-from studies.parts.choosing import BUDGET
+from studies.parts.choosing import BUDGET, FINALISTS
 from studies.parts.units import Setting
 from studies.tasks.task import Example, Task
 
@@ -19,10 +19,14 @@ Reply = Callable[[Sequence[Setting | None], Sequence[Example]], Sequence[Sequenc
 # KL divergence in nats of the first reply token's distribution, steered against unsteered: [settings, examples].
 Diverge = Callable[[Sequence[Setting], Sequence[Example]], np.ndarray]
 
-PROBES = 24  # prompts whose first-token distributions are compared
-STEPS_EXAMPLES = 12  # examples on which each step of the bisection looks at the quality
-SLACK = 1.5  # how far beyond the last divergence that kept the quality a setting may lie
-FINALISTS = 3
+# Prompts whose first-token distributions are compared: 24 rows of logits cost a candidate two or three short replies.
+PROBES = 24
+# Examples on which each step of the bisection looks at the quality. Two candidates answer them, so that the share is
+# told to 1 in 24, less than half of the budget.
+STEPS_EXAMPLES = 12
+# How far beyond the last divergence that kept the quality a setting may lie. Divergence grows as the square of the
+# strength, so this is less than a step of the grid, and what the few examples of a step decide may be off by one.
+SLACK = 1.5
 # Candidates so far apart say e^-1/2 as much about each other as about themselves.
 STRENGTHS_APART = 0.5  # in the logarithm of the strength
 LAYERS_APART = 1.0  # in blocks

@@ -10,15 +10,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interv import VLM, Prompt, Site
-from methods import ContrastBank, NoSteering, Query
+from methods import NoSteering, Query
 from studies.metrics import Row
 from studies.parts.results import Results, key, read_rows
-from studies.parts.units import Setting, own_vectors, side_by_side
+from studies.parts.units import Oracle, Setting, own_vectors, side_by_side
 from studies.run import answer
 from studies.search.searching import Reply
 from studies.tasks.task import Example, Split, Task
 
-SIDE_BY_SIDE = 8  # settings that share a pass
+SIDE_BY_SIDE = 8  # settings that share a pass, whose logits over the whole vocabulary are held at once
 
 
 def unsteered(settings: Sequence[Setting]) -> Setting:
@@ -36,7 +36,7 @@ class Trials:
     results: Results
     plain: Setting
     batch_size: int = 256
-    oracle: ContrastBank | None = None
+    oracle: Oracle | None = None
     context_of: Callable[[Prompt], Prompt] = lambda prompt: prompt
     _rows: dict[tuple[Any, ...], Row] = field(default_factory=dict)
 

@@ -68,14 +68,14 @@ def test_every_variant_has_its_rows_and_a_killed_study_goes_on(tmp_path, monkeyp
     factors = ("scope", "layers", "hidden")
     arguments = Arguments(limit=2, out=tmp_path, strength=(1.0,), seeds=2, screen=1, judged=1, factors=factors, shown=1)
     records = ablations(arguments)
-    names = {record["method"] for record in records}
-    assert names >= {"NoSteering", "MeanSteering", "L2S", "L2S(scope=generated)", "L2S(scope=all)", "L2S(hidden=4)"}
-    assert {
-        record["seeds"] for record in records if record["method"].startswith("L2S") and record["subset"] == ALL
-    } == {2}
+    assert {record["method"] for record in records} == {"NoSteering", "MeanSteering", "L2S"}
+    assert {record["variant"] for record in records} >= {None, "scope=generated", "scope=all", "hidden=4"}
+    assert {record["seeds"] for record in records if record["method"] == "L2S" and record["subset"] == ALL} == {2}
     cheap = json.loads((tmp_path / "ablations.json").read_text())
     assert {record["metric"] for record in cheap} == {"cosine", "mse", "accuracy", "valid"}
-    default = next(record for record in cheap if (record["method"], record["metric"]) == ("L2S", "accuracy"))
+    own = [record for record in cheap if (record["method"], record["metric"]) == ("L2S", "accuracy")]
+    default = next(record for record in own if record["variant"] is None)
+    assert len(own) == len({record["variant"] for record in own})
     assert default["difference"] == 0
     assert "single changes to L2S" in (tmp_path / "report.html").read_text()
     drawn_once = (tmp_path / "figures" / "ablations.png").read_bytes()

@@ -1,11 +1,18 @@
 """Captions steered decision by decision: what the decisions are, and that without steering nothing changes."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
 
 from interv import VLM
 from methods import L2S, capture_contrasts
 from studies.captions import Arguments, study
 from studies.parts.stepwise import GOING_ON, OBJECT, Decision, caption_by_steps, decision_pairs, decisions
+from studies.recipes import RECIPES
 from studies.tasks.shapes_captions import ShapesCaptions, expected, scenes
 from studies.tiny_world.language import caption
 from studies.tiny_world.world import ICONS, Scene
@@ -55,12 +62,46 @@ def test_the_study_leaves_its_table_and_resumes(tmp_path: Path) -> None:
     small = Arguments(out=tmp_path, screen=1, trained=6, limit=2, strength=(1.0,), layers=(4,))
     records = study(small)
     kinds = ("object", "going on", "both")
-    assert {r["method"] for r in records} == {
-        "NoSteering",
-        *(f"{name}({k})" for name in ("MeanSteering", "L2S") for k in kinds),
-    }
+    steered = {(name, kind) for name in ("MeanSteering", "L2S") for kind in kinds}
+    assert {(r["method"], r["variant"]) for r in records} == {("NoSteering", None), *steered}
+    assert "L2S (going on)" in (tmp_path / "table.md").read_text()
+    recipe = json.loads((tmp_path / "recipe.json").read_text())["settings"]["recipe"]
+    assert (recipe["pool"], recipe["checkpoint"], recipe["scope"]) == ("last", "last", "response")
     assert {"chair_s", "chair_i", "recall", "object_f1"} <= {r["metric"] for r in records}
     rows = (tmp_path / "rows.jsonl").read_text()
     study(small)
     assert (tmp_path / "rows.jsonl").read_text() == rows
     assert "Captions steered decision by decision" in (tmp_path / "report.html").read_text()
+
+
+def test_workers_that_would_idle_are_refused(tmp_path: Path) -> None:
+    for change in ({"workers": 2}, {"ray": "local"}):
+        with pytest.raises(ValueError, match="leave --workers and --ray out"):
+            study(replace(Arguments(out=tmp_path / "x"), **change))
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_recipes_network_is_the_one_that_is_trained_and_auto_halves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden, sizes = [], []
+    fit, prefill = L2S.fit, VLM.prefill
+
+    def fitted(train: Any, **options: Any) -> L2S:
+        hidden.append(options["hidden"])
+        return fit(train, **options)
+
+    def limited(self: VLM, prompts: Any, *reads: Any) -> Any:
+        sizes.append(len(prompts))
+        if len(prompts) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return prefill(self, prompts, *reads)
+
+    monkeypatch.setattr(L2S, "fit", fitted)
+    monkeypatch.setattr(VLM, "prefill", limited)
+    monkeypatch.setitem(RECIPES, "narrow", replace(RECIPES["embedded_captions"], name="narrow", hidden=7))
+    one = {"screen": 2, "trained": 4, "limit": 2, "strength": (1.0,), "layers": (4,)}
+    study(Arguments(out=tmp_path, recipe="narrow", batch_size="auto", **one))
+    assert set(hidden) == {7}
+    assert max(sizes) > 4
+    assert min(sizes[-3:]) <= 4

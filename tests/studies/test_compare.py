@@ -1,17 +1,22 @@
 """The main study, small: its files, its rule, its resuming and its refusals."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from studies import compare as study
+from interv import VLM, Prompt
+from methods import ContrastPair
 from studies.compare import Arguments, compare
 from studies.parts.choosing import Choice, finalists, ranked, winners
+from studies.parts.controls import LogitThreshold, answer_words, is_yes_no
 from studies.parts.results import Results, read_rows
+from studies.recipes import RECIPES
 from studies.run import readable
 from studies.tasks import TASKS
+from studies.tasks.shapes_pope import ShapesPope
 
 SMALL = Arguments(
     methods=("NoSteering", "PromptSteering", "MeanSteering", "L2S", "P2S", "LogitThreshold", "ConstantDirection"),
@@ -146,5 +151,47 @@ def test_three_finalists_a_method() -> None:
 
 
 def test_controls_are_left_out_where_answers_are_not_yes_and_no() -> None:
-    assert study.is_yes_no(TASKS["shapes_pope"]())
-    assert not study.is_yes_no(TASKS["shapes_safety"]())
+    assert is_yes_no(TASKS["shapes_pope"]())
+    assert not is_yes_no(TASKS["shapes_safety"]())
+
+
+def test_a_setting_that_was_not_chosen_is_not_in_the_table(finished: Path, tmp_path: Path) -> None:
+    """As another guard's choice would leave it among the test rows."""
+    out = tmp_path / "again"
+    shutil.copytree(finished, out)
+    before = json.loads((out / "table.json").read_text())
+    other = [row | {"strength": 9.0} for row in read_rows(out) if (row["split"], row["method"]) == ("test", "L2S")]
+    with (out / "rows.jsonl").open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in other)
+    compare(replace(SMALL, out=out))
+    assert json.loads((out / "table.json").read_text()) == before
+
+
+def test_the_threshold_answers_in_the_words_that_the_task_forces() -> None:
+    class Cased(ShapesPope):
+        """As POPE's recipes force it."""
+
+        def pairs(self, split: str) -> list[ContrastPair]:
+            asked = Prompt(None, "?")
+            forced = [("yes", "Yes, the image"), ("no", "No")]
+            return [ContrastPair(asked, replace(asked, answer=a), asked, behavior) for behavior, a in forced]
+
+    assert answer_words(Cased()) == ("Yes", "No")
+    assert answer_words(TASKS["shapes_pope"]()) == ("yes", "no")
+    vlm = VLM.load("tiny-llava")
+    prompts = [example.prompt for example in TASKS["shapes_pope"]().prompts("val")[:2]]
+    control = LogitThreshold.fit(vlm, prompts, ["yes", "no"], words=("no", "yes"))
+    plain = LogitThreshold.fit(vlm, prompts, ["yes", "no"])
+    assert (control.yes_id, control.no_id) == (plain.no_id, plain.yes_id)
+    assert set(control.answers(vlm, prompts)) <= {"no", "yes"}
+
+
+def test_the_threshold_samples_where_the_recipe_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    generate = VLM.generate
+    monkeypatch.setattr(VLM, "generate", lambda *args, **how: asked.append(how) or generate(*args, **how))
+    sampled = replace(RECIPES["embedded_pope"], name="sampled", sampled=True)
+    monkeypatch.setitem(RECIPES, "sampled", sampled)
+    compare(replace(SMALL, out=tmp_path, recipe="sampled", methods=("NoSteering", "LogitThreshold"), limit=2))
+    assert asked
+    assert all(how["do_sample"] for how in asked)

@@ -118,11 +118,11 @@ def test_seeds_are_averaged_example_by_example():
     assert (record["n"], record["seeds"]) == (8, 2)
 
 
-def test_questions_about_one_image_can_be_drawn_together():
+def test_questions_about_one_image_are_drawn_together():
     rows = make_rows([("yes", "yes")] * 30 + [("yes", "no")] * 30, subsets=("random",))
     for index, row in enumerate(rows):
-        row["image"] = f"images/{index // 10}.png"
-    apart, together = estimate(rows, YES_NO)[0], estimate(rows, YES_NO, unit="image")[0]
+        row["unit"] = f"images/{index // 10}.png"
+    apart, together = estimate(rows, YES_NO, unit="id")[0], estimate(rows, YES_NO)[0]
     assert together["value"] == apart["value"]
     assert together["high"] - together["low"] > 2 * (apart["high"] - apart["low"])
 
@@ -145,7 +145,7 @@ def test_a_ratio_may_count_some_rows_only():
         "again", lambda row: row["parsed"] == row["target"] == "yes", lambda row: row["target"] == "yes"
     )
     record = estimate(make_rows([("yes", "yes"), ("yes", "no"), ("no", "yes")]), [recall_again], resamples=2)[0]
-    assert record["value"] == 0.5
+    assert (record["value"], record["n"]) == (0.5, 2)
 
 
 def test_a_table_has_a_line_for_each_group_subset_and_metric_with_the_baseline_first():

@@ -80,5 +80,5 @@ def test_the_study_writes_counts_cosines_and_geometry(tmp_path):
     assert len(pairwise) == 3  # two behaviours, within and between
     assert (tmp_path / "figures" / "projection.png").exists()
     # One example of each subset chose the settings, and is neither in the table nor among the replies.
-    assert {record["n"] for record in records if record["subset"] == "all"} == {6}
+    assert {record["n"] for record in records if (record["subset"], record["metric"]) == ("all", "accuracy")} == {6}
     assert "of 6 inputs" in " ".join((tmp_path / "report.html").read_text().split())
