@@ -116,6 +116,8 @@ class Bench:
     ) -> None:
         """Write the rows of these examples in these settings that are not there yet."""
         oracle = any(needs_vectors(type(setting.steerer)) for setting in settings)
+        if oracle:
+            self.contrasts(split)  # before anything is decoded, in batches of their own size
         self.account.fit(
             lambda size: answer(
                 self.vlm,

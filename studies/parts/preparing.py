@@ -1,15 +1,14 @@
 """From a study's arguments to its model, task and recipe; what cannot run is refused before anything is loaded."""
 
-import json
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer
 
 from interv import VLM
-from studies.judges import LlamaGuard, judge_of
-from studies.judges.guard import EXAMPLES
+from studies.judges import LlamaGuard, judge_of, load_examples
+from studies.judges.guard import EXAMPLES, Form
 from studies.judges.panel import Panel
 from studies.parts.checkpoint import Checkpoint
 from studies.parts.cost import BatchSize
@@ -28,7 +27,7 @@ class Common(Checkpoint):
     data: Path | None = None  # folder of a real benchmark; without one it comes from the hub
     recipe: str | None = None  # a named recipe of studies/recipes.py; the task's own by default
     guard: str | None = None  # Llama-Guard-3 (hub id or folder), for the unsafe score of mm_safety
-    guard_form: Literal["published", "documented"] = "published"  # how the guard is asked
+    guard_form: Form = "published"  # how the guard is asked
     guard_examples: Path | None = None  # JSON, a list of [reply, "safe" or "unsafe"]; our own four by default
     # Rate the replies of mm_safety, compare the captions of chair: models at the endpoint of JUDGE_URL, or hub ids or
     # folders. A second one tells how far judges agree.
@@ -87,20 +86,8 @@ def guard_of(common: Common) -> LlamaGuard | None:
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"--guard {common.guard} cannot be loaded ({reason}); give a hub id or a folder.") from error
-    examples = EXAMPLES if common.guard_examples is None else read_examples(common.guard_examples)
+    examples = EXAMPLES if common.guard_examples is None else load_examples(common.guard_examples)
     return LlamaGuard(common.guard, common.guard_form, examples, device=common.device)
-
-
-def read_examples(file: Path) -> tuple[tuple[str, str], ...]:
-    """The guard's examples. Raises ValueError for a file that is no list of a reply and "safe" or "unsafe" each."""
-    try:
-        pairs = json.loads(file.read_text(encoding="utf-8"))
-        examples = tuple((str(reply), verdict) for reply, verdict in pairs)
-    except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"--guard-examples {file} cannot be read ({error}); give a JSON list of pairs.") from None
-    if not examples or {verdict for _, verdict in examples} - {"safe", "unsafe"}:
-        raise ValueError(f'--guard-examples {file} must hold pairs of a reply and "safe" or "unsafe".')
-    return examples
 
 
 def recipe_of(task: str, model: str, vlm: VLM, named: Recipe | None) -> Recipe:

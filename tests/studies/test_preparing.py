@@ -89,7 +89,7 @@ def test_a_guard_that_cannot_be_loaded_is_refused_before_anything_runs(tmp_path:
     assert guard is not None
     assert (guard.form, guard.examples) == ("documented", (("steps", "unsafe"), ("no", "safe")))
     file.write_text('[["steps", "bad"]]')
-    with pytest.raises(ValueError, match="must hold pairs of a reply"):
+    with pytest.raises(ValueError, match="is no list of examples"):
         guard_of(Common(guard=folder, guard_examples=file))
 
 
