@@ -24,6 +24,7 @@ from studies.parts.finding import finding
 from studies.parts.replies import effects, embedded, entries, sample
 from studies.parts.results import read_rows, read_skipped, write_text
 from studies.plots import figures
+from studies.plots.curves import strength_curves
 
 TEMPLATES = Path(__file__).parent / "templates"
 BASELINE = "NoSteering"
@@ -136,7 +137,7 @@ def _figures(
             _drawn(
                 folder,
                 "strength",
-                lambda theme: figures.strength_curves(curves, curve_metrics, caption=note, theme=theme),
+                lambda theme: strength_curves(curves, curve_metrics, caption=note, theme=theme),
             )
             | {"caption": f"Every method over strength, with 95% bands; {note}."}
         )

@@ -1,4 +1,4 @@
-"""Figures of the records of a table: points with 95% intervals, and strength curves with bands.
+"""The figure of a table, points with 95% intervals, and what all figures share: colours, names, captions, files.
 
 Each function gives a matplotlib Figure made without pyplot, so nothing is shown, shared or left open. `save` writes it.
 """
@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
@@ -30,6 +31,7 @@ COLORS = {
 }
 MARKERS = {"NoSteering": "|", "P2S": "D", "LogitThreshold": "s", "ConstantDirection": "s"}
 DPI = 200
+CONTRAST = 4.5
 CAPTION_LETTERS = 17  # of a caption that fit into an inch
 ORACLES = ("P2S",)
 CONTROLS = ("LogitThreshold", "ConstantDirection")
@@ -47,6 +49,21 @@ class Theme:
 
 LIGHT = Theme(ink="#17191c", muted="#5d646c", rule="#dfe2e5", paper="#ffffff")
 DARK = Theme(ink="#e9ebee", muted="#9aa1a9", rule="#343a41", paper="#14171a")
+
+
+def readable(color: str, theme: Theme) -> str:
+    """The colour, mixed with the theme's ink until text in it stands out from the paper, 4.5 to 1 (WCAG 2.2, 1.4.3)."""
+    for share in np.linspace(0, 1, 21):
+        mixed = (1 - share) * np.array(to_rgb(color)) + share * np.array(to_rgb(theme.ink))
+        light, dark = sorted((_luminance(mixed), _luminance(np.array(to_rgb(theme.paper)))), reverse=True)
+        if (light + 0.05) / (dark + 0.05) >= CONTRAST:
+            break
+    return to_hex(mixed)
+
+
+def _luminance(color: np.ndarray) -> float:
+    linear = np.where(color <= 0.04045, color / 12.92, ((color + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))
 
 
 def listed(records: Sequence[Record]) -> list[Record]:
@@ -125,79 +142,6 @@ def _point(axis: Axes, line: int, record: Record, theme: Theme) -> None:
         halo = [withStroke(linewidth=2.5, foreground=theme.paper)]
         style: dict[str, Any] = {"ha": "center", "fontsize": 7, "color": theme.muted, "path_effects": halo}
         axis.annotate(f"{value:.3f}", (value, line), (0, 5), textcoords="offset points", **style)
-
-
-def strength_curves(
-    records: Sequence[Record], metrics: Sequence[str], *, subset: str = ALL, caption: str = "", theme: Theme = LIGHT
-) -> Figure:
-    """A panel a metric: the metric over strength, a line a method with its 95% band and its name at the end.
-
-    A method of one strength is a level dashed line. Strengths are on a logarithmic axis if they span a factor over 20.
-    """
-    columns = min(2, len(metrics))
-    lines = -(-len(metrics) // columns)
-    figure = Figure(figsize=(4.9 * columns, 3.1 * lines + 0.4), layout="constrained", facecolor=theme.paper)
-    axes = figure.subplots(lines, columns, squeeze=False).ravel()
-    for axis, metric in zip(axes, metrics, strict=False):
-        chosen = [record for record in records if record["metric"] == metric and record["subset"] == subset]
-        plain(axis, theme, rules="y")
-        axis.set_title(words(metric), loc="left", fontsize=9.5, color=theme.ink, weight="bold")
-        axis.set_xlabel("strength, in multiples of the contrast vector", fontsize=8, color=theme.muted)
-        _curves(axis, chosen, theme)
-    for axis in axes[len(metrics) :]:
-        axis.set_visible(False)
-    return captioned(figure, caption, theme)
-
-
-def _curves(axis: Axes, chosen: Sequence[Record], theme: Theme) -> None:
-    strengths = sorted({number(record["strength"]) for record in chosen if record["strength"]})
-    if strengths and strengths[-1] > 20 * strengths[0]:
-        axis.set_xscale("symlog", linthresh=strengths[0])
-    if len(strengths) <= 12:
-        axis.set_xticks([0.0, *strengths], [f"{strength:g}" for strength in (0.0, *strengths)], minor=False)
-        axis.set_xticks([], minor=True)
-    ends: list[tuple[float, str]] = []
-    for name in dict.fromkeys(record["method"] for record in listed(chosen)):
-        points = sorted((r for r in chosen if r["method"] == name), key=lambda record: number(record["strength"]))
-        x, value, low, high = (
-            np.array([number(record[field]) for record in points]) for field in ("strength", "value", "low", "high")
-        )
-        color = COLORS.get(name, theme.ink)
-        if len(set(x)) == 1:
-            axis.axhline(value[0], color=color, lw=1.2, ls=(0, (4, 2)))
-        else:
-            axis.fill_between(x, low, high, color=color, alpha=0.18, lw=0)
-            # A control often lies on the method that it controls; both are seen where it is dashed.
-            style: Any = (0, (2, 1.6)) if name in CONTROLS else "-"
-            axis.plot(x, value, color=color, lw=1.8, ls=style, marker=MARKERS.get(name, "o"), ms=3.5)
-        ends.append((value[-1], name))
-    _name_ends(axis, ends, theme)
-
-
-def _name_ends(axis: Axes, ends: Sequence[tuple[float, str]], theme: Theme) -> None:
-    """Names right of the panel, at the height where their lines end, moved apart until they can be read."""
-    bottom, top = axis.get_ylim()
-    gap = (top - bottom) * 0.068
-    named = sorted(end for end in ends if np.isfinite(end[0]))
-    heights: list[float] = []
-    for value, _ in named:
-        heights.append(max(value, heights[-1] + gap if heights else bottom))
-    ceiling = top
-    for place in reversed(range(len(heights))):  # what was pushed above the panel moves down, and with it what is below
-        heights[place] = min(heights[place], ceiling)
-        ceiling = heights[place] - gap
-    for (_, name), height in zip(named, heights, strict=True):
-        axis.annotate(
-            name,
-            (1, height),
-            (4, 0),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-            color=COLORS.get(name, theme.ink),
-            annotation_clip=False,
-        )
 
 
 def plain(axis: Axes, theme: Theme, rules: Literal["x", "y"]) -> None:
