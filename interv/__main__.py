@@ -7,6 +7,7 @@ import rich
 import torch
 import tyro
 from PIL import Image
+from rich.markup import escape
 from rich.tree import Tree
 from torch import Tensor, nn
 
@@ -58,16 +59,22 @@ def tree(vlm: VLM, shapes: dict[str, tuple[int, ...]]) -> Tree:
     def grow(branch: Tree, module: nn.Module, path: str) -> None:
         for name, child in module.named_children():
             full = f"{path}.{name}" if path else name
-            shape = f" [dim]{list(shapes[full])}[/dim]".replace("[dim][", "[dim]\\[") if full in shapes else ""
-            twig = branch.add(f"{name}{shape}")
+            shape = f" [dim]{escape(str(list(shapes[full])))}[/dim]" if full in shapes else ""
+            part = f" [cyan]{parts[full]}[/cyan]" if full in parts else ""
+            twig = branch.add(f"{name}{shape}{part}")
             if full == f"{vlm.layout.blocks}.0":
                 for hook in HOOKS:
-                    twig.add(f"[cyan]blocks.0.{hook}[/cyan] -> {' '.join(vlm.layout.locate(Site(0, hook)))}")
+                    place, side = vlm.layout.locate(Site(0, hook))
+                    inside = place.removeprefix(full).removeprefix(".") or "the block"
+                    twig.add(f"[cyan]blocks.0.{hook}[/cyan]: {side} of {inside}")
             if path == vlm.layout.blocks and name != "0":
                 twig.label = f"{twig.label} as block 0"
                 continue
             grow(twig, child, full)
 
+    layout = vlm.layout
+    parts = {layout.blocks: "decoder blocks", layout.embedding: "token embeddings", layout.norm: "final norm"}
+    parts |= {layout.vision_blocks: "vision blocks", layout.projector: "projector"}
     root = Tree(type(vlm.model).__name__)
     grow(root, vlm.model, "")
     return root
