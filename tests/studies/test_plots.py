@@ -8,6 +8,7 @@ from matplotlib.colors import to_rgb
 
 from studies.plots.curves import spread
 from studies.plots.figures import COLORS, CONTRAST, DARK, LIGHT, readable
+from studies.plots.tradeoff import Scale, trade_off
 
 
 def luminance(color: str) -> float:
@@ -36,3 +37,38 @@ def test_names_with_room_stay_where_their_lines_end():
     assert spread([0.1, 0.5, 0.9], 0.07, 0.0, 1.0) == pytest.approx([0.1, 0.5, 0.9])
     assert spread([0.5, 0.5, 0.5], 0.1, 0.0, 1.0) == pytest.approx([0.4, 0.5, 0.6])
     assert spread([0.0] * 5, 0.5, 0.0, 1.0) == pytest.approx([0, 0.25, 0.5, 0.75, 1.0])
+
+
+def point(method: str, strength: float | None, effect: float, quality: float) -> dict:
+    sides = {"effect": [effect] * 3, "quality": [quality] * 3}
+    return {"method": method, "strength": strength, "reads": None, "writes": 3, "n": 10, "seeds": 1} | sides
+
+
+CLOUD = [
+    point("NoSteering", None, 0.5, 0.8),
+    *(point("L2S", s, e, q) for s, e, q in ((0.1, 0.6, 0.8), (1.0, 0.9, 0.78), (3.0, 0.2, 0.0))),
+    *(point("MeanSteering", s, e, q) for s, e, q in ((0.1, 0.55, 0.9), (1.0, 0.7, 0.4))),
+]
+
+
+def test_settings_that_lose_nothing_have_a_lane_a_method_and_the_others_stand_right_of_them():
+    scale = Scale.of(CLOUD)
+    assert scale.unsteered == 0.8
+    lanes = [scale.of_quality(quality, name) for name in scale.lanes for quality in (0.8, 1.0)]
+    assert lanes == [0.5, 0.5, 1.5, 1.5, 2.5, 2.5]
+    lossy = [scale.of_quality(quality, "L2S") for quality in (0.79, 0.78, 0.4, 0.0)]
+    assert lossy == sorted(lossy)
+    assert lossy[0] > len(scale.lanes)
+    assert lossy[-1] == scale.width
+    places, names = scale.ticks()
+    assert places == sorted(places)
+    assert names[1:] == ["1%", "3%", "10%", "30%", "100%"]
+
+
+def test_the_trade_off_writes_strengths_of_marked_settings_and_draws_the_front_over_all_losses():
+    figure = trade_off(CLOUD, "accuracy", "valid", least=0.72, chosen=[("L2S", None, 0.1, None, 3)])
+    (axis,) = figure.axes
+    assert sorted(text.get_text() for text in axis.texts) == ["0.1", "0.1", "1", "1", "3"]
+    front = next(line for line in axis.lines if str(line.get_label()).startswith("front"))
+    assert list(front.get_ydata()) == [0.6, 0.9, 0.9]
+    assert front.get_xdata()[-1] == Scale.of(CLOUD).width

@@ -36,7 +36,7 @@ def test_points_join_effect_and_quality_of_a_setting():
     (joined,) = points(records, "accuracy")
     assert (joined["effect"], joined["quality"]) == ([0.9, 0.8, 1.0], [1.0, 1.0, 1.0])
     figure = trade_off([joined], "accuracy", "valid", least=0.9, chosen=[("L2S", 1.0, 6, 3)])
-    assert figure.axes[0].get_xlabel() == "quality: well formed"
+    assert figure.axes[0].get_xlabel() == "quality lost: well formed, relative to no steering"
 
 
 def test_a_method_without_strength_has_one_setting():
