@@ -11,11 +11,12 @@ from matplotlib.colors import to_rgba
 from PIL import Image
 
 from studies.metrics import YES_NO, table
+from studies.pages.tables import safe
 from studies.parts.replies import data_uri, effects, entries, sample
 from studies.parts.results import Results
 from studies.plots import figures
 from studies.plots.picture import comparison_picture
-from studies.report import _safe, write_report
+from studies.report import write_report
 
 HOSTILE = "<script>alert(1)</script> | [x](javascript:y) `z` \"'><img src=//evil.example/a.png onerror=alert(2)>"
 METHODS = {"NoSteering": "yes", "L2S": None, "P2S": None, "LogitThreshold": "no"}
@@ -123,9 +124,9 @@ def test_markdown_has_the_tables_and_no_foreign_markup(tmp_path):
 @settings(max_examples=80, deadline=None)
 @given(st.text(max_size=60))
 def test_markdown_text_stays_one_line_and_one_cell(text):
-    safe = _safe(text)
-    assert len(safe.splitlines()) <= 1
-    bare = re.sub(r"\\.", "", safe)
+    shown = safe(text)
+    assert len(shown.splitlines()) <= 1
+    bare = re.sub(r"\\.", "", shown)
     assert not set(bare) & set("|<>`*[]~")
 
 
