@@ -47,5 +47,5 @@ def whole_flaws(skipped: Mapping[str, str]) -> list[str]:
 
 def breakable(name: str) -> Markup:
     """A method's name that may be broken between its words, and before what is in its brackets."""
-    parts = re.split(r"(?<=[a-z])(?=[A-Z])|(?<=\S)(?=[(=])|(?<=[,_/])(?=\S)", name)
+    parts = re.split(r"(?<=[a-z])(?=[A-Z])|(?<=\S)(?=\()|(?<=[=,_/])(?=\S)", name)
     return Markup("<wbr>").join(escape(part) for part in parts)
