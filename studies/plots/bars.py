@@ -1,6 +1,6 @@
 """The figure of an ablation: a line a variant, grouped by factor, in two measures side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,11 +11,19 @@ from studies.plots.figures import COLORS, LIGHT, Theme, captioned, number, plain
 COLOR = COLORS["L2S"]
 
 
-def ablation_bars(records: Sequence[Record], objective: str, *, caption: str = "", theme: Theme = LIGHT) -> Figure:
+def ablation_bars(
+    records: Sequence[Record],
+    objective: str,
+    *,
+    defaults: Mapping[str, str] | None = None,
+    caption: str = "",
+    theme: Theme = LIGHT,
+) -> Figure:
     """The objective and the cosine of every variant with 95% intervals; small dots are single seeds.
 
     Records have factor, level, metric, value, low, high and by_seed. The default, whose factor is empty, is the first
-    line, and its interval a band behind the others.
+    line, and its interval a band behind the others. `defaults` tell a factor's level in it, which is written beside the
+    factor's first line.
     """
     lines = list(dict.fromkeys((record["factor"], record["level"]) for record in records))
     lines.sort(key=lambda line: (line[0] != "", line[0] == "reference"))
@@ -32,9 +40,13 @@ def ablation_bars(records: Sequence[Record], objective: str, *, caption: str = "
         for record in records:
             if record["metric"] == metric:
                 _variant(axis, places[record["factor"], record["level"]], record, theme)
-    axes[0].set_yticks([places[line] for line in lines], [_named(*line) for line in lines])
+    first = dict(reversed(lines))
+    told = [(defaults or {}).get(factor, "") if first[factor] == level else "" for factor, level in lines]
+    labels = [_named(*line, default) for line, default in zip(lines, told, strict=True)]
+    axes[0].set_yticks([places[line] for line in lines], labels)
     axes[0].set_ylim(y + 0.8, 0.2)
-    return captioned(figure, caption, theme)
+    marks = "bars are 95% intervals, small dots single seeds, the band is the default's interval"
+    return captioned(figure, caption, theme, marks)
 
 
 def _variant(axis: Axes, y: float, record: Record, theme: Theme) -> None:
@@ -47,7 +59,8 @@ def _variant(axis: Axes, y: float, record: Record, theme: Theme) -> None:
     axis.plot(record["by_seed"], [y + 0.3] * len(record["by_seed"]), "o", ms=1.8, color=theme.muted)
 
 
-def _named(factor: str, level: str) -> str:
+def _named(factor: str, level: str, default: str) -> str:
     if not factor:
         return "default"
-    return level if factor == "reference" else f"{words(factor)}: {words(level)}"
+    beside = f" (default: {words(default)})" if default else ""
+    return level if factor == "reference" else f"{words(factor)}: {words(level)}{beside}"

@@ -153,8 +153,9 @@ def plain(axis: Axes, theme: Theme, rules: Literal["x", "y"]) -> None:
     axis.tick_params(which="both", colors=theme.muted, labelcolor=theme.ink, labelsize=8.5, length=0)
 
 
-def captioned(figure: Figure, caption: str, theme: Theme) -> Figure:
-    if caption:
+def captioned(figure: Figure, caption: str, theme: Theme, marks: str = "") -> Figure:
+    """The caption below the figure, and what its marks are: it is often shown without its page."""
+    if caption := "; ".join(filter(None, (caption, marks))):
         wide, high = figure.get_size_inches()
         lines = textwrap.wrap(caption, int(wide * CAPTION_LETTERS))
         below = (0.12 + 0.12 * len(lines)) / high

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from studies.metrics import Record
+from studies.metrics import Record, called
 from studies.plots.figures import COLORS, LIGHT, MARKERS, Theme, captioned, listed, number, plain, words
 
 WRITTEN_UP_TO = 12  # layers a side; more values than that cannot be read
@@ -82,15 +82,16 @@ def over_layers(
         layers = sorted({record[x] for record in chosen if record[x] is not None})
         if len(layers) <= 2 * WRITTEN_UP_TO:
             axis.set_xticks(layers, [str(layer) for layer in layers])
-        for name in dict.fromkeys(record["method"] for record in listed(chosen)):
-            _line(axis, [record for record in chosen if record["method"] == name], x, layers, name, theme)
+        for name in dict.fromkeys(map(called, listed(chosen))):
+            _line(axis, [record for record in chosen if called(record) == name], x, layers, name, theme)
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside right upper", fontsize=8, frameon=False, labelcolor=theme.ink)
-    return captioned(figure, caption, theme)
+    return captioned(figure, caption, theme, "bands are 95% intervals")
 
 
 def _line(axis: Axes, own: Sequence[Record], x: str, layers: Sequence[int], name: str, theme: Theme) -> None:
-    color, level = COLORS.get(name, theme.ink), all(record[x] is None for record in own)
+    method = own[0]["method"]
+    color, level = COLORS.get(method, theme.ink), all(record[x] is None for record in own)
     points = sorted(own, key=lambda record: -1 if record[x] is None else record[x])
     values = np.array([[number(record[field]) for field in ("value", "low", "high")] for record in points]).T
     if level:
@@ -99,4 +100,4 @@ def _line(axis: Axes, own: Sequence[Record], x: str, layers: Sequence[int], name
         return
     places = [record[x] for record in points]
     axis.fill_between(places, values[1], values[2], color=color, alpha=0.18, lw=0)
-    axis.plot(places, values[0], color=color, lw=1.8, marker=MARKERS.get(name, "o"), ms=3.8, label=name)
+    axis.plot(places, values[0], color=color, lw=1.8, marker=MARKERS.get(method, "o"), ms=3.8, label=name)

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from studies.metrics import Record
+from studies.metrics import Record, called
 from studies.plots.figures import COLORS, LIGHT, Theme, captioned, listed, number, plain, words
 
 HELPED, HURT = "#009e73", "#d55e00"
@@ -20,7 +20,7 @@ def helped_and_hurt(records: Sequence[Record], *, caption: str = "", theme: Them
     Records as from `estimate`, with metrics "helped" and "hurt".
     """
     parts = list(dict.fromkeys(record["subset"] for record in records))
-    methods = list(dict.fromkeys(record["method"] for record in listed(records)))
+    methods = list(dict.fromkeys(map(called, listed(records))))
     size = (2.1 + 2.3 * len(parts), 0.8 + 0.3 * len(methods))
     figure = Figure(figsize=size, layout="constrained", facecolor=theme.paper)
     axes = figure.subplots(1, len(parts), sharey=True, sharex=True, squeeze=False).ravel()
@@ -29,7 +29,7 @@ def helped_and_hurt(records: Sequence[Record], *, caption: str = "", theme: Them
         axis.set_title(words(part), loc="left", fontsize=9.5, color=theme.ink, weight="bold")
         for record in (record for record in records if record["subset"] == part):
             sign, color = (1, HELPED) if record["metric"] == "helped" else (-1, HURT)
-            line, ends = methods.index(record["method"]), [number(record[name]) for name in ("low", "high")]
+            line, ends = methods.index(called(record)), [number(record[name]) for name in ("low", "high")]
             axis.barh(line, sign * number(record["value"]), height=0.55, color=color, alpha=0.75)
             axis.plot([sign * end for end in ends], [line, line], color=theme.ink, lw=1.2)
         axis.axvline(0, color=theme.ink, lw=0.8)
@@ -37,7 +37,7 @@ def helped_and_hurt(records: Sequence[Record], *, caption: str = "", theme: Them
         axis.set_xlabel("broken | repaired", fontsize=8.5, color=theme.muted)
     axes[0].set_yticks(range(len(methods)), methods)
     axes[0].set_ylim(len(methods) - 0.4, -0.6)
-    return captioned(figure, caption, theme)
+    return captioned(figure, caption, theme, "lines are 95% intervals")
 
 
 def cosines(records: Sequence[Record], *, caption: str = "", theme: Theme = LIGHT) -> Figure:
@@ -61,7 +61,7 @@ def cosines(records: Sequence[Record], *, caption: str = "", theme: Theme = LIGH
     axis.set_ylim(len(methods) - 0.4, -0.6)
     axis.set_xlabel("cosine to the input's own vector", fontsize=8.5, color=theme.muted)
     figure.legend(loc="outside right upper", fontsize=8, frameon=False, labelcolor=theme.ink)
-    return captioned(figure, caption, theme)
+    return captioned(figure, caption, theme, "bars are 95% intervals")
 
 
 def projection(
@@ -73,8 +73,14 @@ def projection(
     caption: str = "",
     theme: Theme = LIGHT,
 ) -> Figure:
-    """A panel a set of points [pairs, 2] on one plane, coloured by behaviour; `marks` are named points in each."""
-    figure = Figure(figsize=(3.9 * len(panels) + 1.1, 3.9), layout="constrained", facecolor=theme.paper)
+    """A panel a set of points [pairs, 2] on one plane, coloured by behaviour; `marks` are named points in each.
+
+    Both axes have one scale. Stars are methods, and a mark that is none is a cross, so that both are seen on one place.
+    """
+    places = np.concatenate([*(points for _, points in panels), *(place[None] for _, place in marks)])
+    middle, halves = (places.max(axis=0) + places.min(axis=0)) / 2, _halves(places)
+    size = (3.9 * len(panels) + 1.1, 1.0 + 2.9 * min(1.5, halves[1] / halves[0]))
+    figure = Figure(figsize=size, layout="constrained", facecolor=theme.paper)
     axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False).ravel()
     for axis, (title, points) in zip(axes, panels, strict=True):
         plain(axis, theme, rules="x")
@@ -82,13 +88,28 @@ def projection(
         axis.set_title(title, loc="left", fontsize=9.5, color=theme.ink, weight="bold")
         _points(axis, points, behavior)
         for name, place in marks:
-            style: dict[str, Any] = {"color": COLORS.get(name, theme.ink), "mec": theme.paper, "mew": 1.0}
-            axis.plot(*place, "*", ms=15, label=name, **style)
-        axis.set_xlabel(f"first component, {shares[0]:.0%} of the variance", fontsize=8.5, color=theme.muted)
-    axes[0].set_ylabel(f"second component, {shares[1]:.0%}", fontsize=8.5, color=theme.muted)
+            style: dict[str, Any] = {"color": theme.ink, "mew": 1.5, "marker": "x", "ms": 8}
+            if name in COLORS:
+                style = {"color": COLORS[name], "mec": theme.paper, "mew": 1.0, "marker": "*", "ms": 18}
+            axis.plot(*place, ls="none", label=name, **style)
+        axis.set_xlabel(f"first component, {_share(shares[0])} of the variance", fontsize=8.5, color=theme.muted)
+        axis.set_aspect("equal", adjustable="box")
+    axes[0].set_ylabel(f"second component,\n{_share(shares[1])}", fontsize=8.5, color=theme.muted)
+    axes[0].set_xlim(middle[0] - halves[0], middle[0] + halves[0])
+    axes[0].set_ylim(middle[1] - halves[1], middle[1] + halves[1])
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside right upper", fontsize=8, frameon=False, labelcolor=theme.ink)
     return captioned(figure, caption, theme)
+
+
+def _share(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.005 else "under 1%"
+
+
+def _halves(places: np.ndarray) -> np.ndarray:
+    """Half the width and half the height that hold the points; neither is a sliver of the other."""
+    halves = 0.55 * (places.max(axis=0) - places.min(axis=0))
+    return np.maximum(halves, 0.5 * halves.max() or 1.0)
 
 
 def _points(axis: Axes, points: np.ndarray, behavior: Sequence[str]) -> None:

@@ -147,8 +147,7 @@ def trade_off(
     axis.set_xlabel(f"quality lost: {words(quality)}, relative to no steering", fontsize=9, color=theme.ink)
     axis.set_ylabel(f"effect: {words(effect)}", fontsize=9, color=theme.ink)
     figure.legend(loc="outside right upper", fontsize=8, frameon=False, labelcolor=theme.ink)
-    said = "numbers: strengths; bars: 95% intervals"
-    return captioned(figure, f"{caption}; {said}" if caption else said, theme)
+    return captioned(figure, caption, theme, "numbers are strengths; bars are 95% intervals")
 
 
 def _color(point: Record, theme: Theme) -> str:

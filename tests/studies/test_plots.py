@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
 
+from studies.plots.bars import ablation_bars
 from studies.plots.curves import spread
 from studies.plots.figures import COLORS, CONTRAST, DARK, LIGHT, readable
+from studies.plots.inputs import projection
 from studies.plots.tradeoff import Scale, trade_off
 
 
@@ -72,3 +74,25 @@ def test_the_trade_off_writes_strengths_of_marked_settings_and_draws_the_front_o
     front = next(line for line in axis.lines if str(line.get_label()).startswith("front"))
     assert list(front.get_ydata()) == [0.6, 0.9, 0.9]
     assert front.get_xdata()[-1] == Scale.of(CLOUD).width
+
+
+def test_an_ablation_s_figure_tells_the_default_and_what_its_marks_are():
+    measured = {"metric": "accuracy", "value": 0.5, "low": 0.4, "high": 0.6, "by_seed": [0.5]}
+    lines = (("", ""), ("hidden", "4"), ("hidden", "16"), ("pool", "last"), ("reference", "NoSteering"))
+    records = [{"factor": factor, "level": level} | measured for factor, level in lines]
+    figure = ablation_bars(records, "accuracy", defaults={"hidden": "100"}, caption="n = 9")
+    labels = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+    assert labels == ["default", "hidden: 4 (default: 100)", "hidden: 16", "pool: last", "NoSteering"]
+    caption = " ".join(figure.texts[0].get_text().split())
+    assert caption.startswith("n = 9; bars are 95% intervals")
+
+
+def test_marks_on_one_place_are_both_seen_and_both_axes_have_one_scale():
+    points, place = np.array([[0.0, 0.0], [40.0, 0.1]]), np.zeros(2)
+    marks = [("MeanSteering", place), ("no steering", place)]
+    figure = projection([("own", points)], ["a", "b"], (0.998, 0.002), marks)
+    axis = figure.axes[0]
+    drawn = {str(line.get_label()): line.get_marker() for line in axis.lines}
+    assert drawn["MeanSteering"] != drawn["no steering"]
+    assert axis.get_aspect() == 1.0
+    assert axis.get_ylabel().endswith("under 1%")
