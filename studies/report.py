@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from studies.metrics import Record, Row, group
-from studies.pages.about import about, breakable, model, short, whole_flaws
+from studies.pages.about import about, breakable, pathless, whole_flaws
 from studies.pages.tables import ExtraTable, markdown, matrix
 from studies.parts import cost as costs
 from studies.parts.finding import finding
@@ -52,9 +52,9 @@ def write_report(
     `metric` leads the page: it makes the finding, the first table and the first figure (default: the table's first).
     `curves` are records over several strengths, drawn for each of `curve_metrics`, and `curve_note` says what they are
     of. `extra_figures` are PNG files with captions, put after them; `<name>-dark.png` beside one is its dark version.
-    `extra_tables`, each a title, a head and a body, come before the table.
-    `shown` inputs are drawn with `seed` from the rows of `split`, or of the ids `among` them. `said` are sentences in
-    the finding's place. Raises FileNotFoundError for a folder without a table, ValueError for a metric not in it.
+    `extra_tables`, each a title, a head and a body, come before the table. `shown` inputs are drawn with `seed` from
+    the rows of `split`, or of the ids `among` them. `said` are sentences in the finding's place. Raises
+    FileNotFoundError for a folder without a table, ValueError for a metric not in it.
     """
     folder = Path(folder)
     if not (folder / "table.json").exists():
@@ -68,8 +68,7 @@ def write_report(
     tables = [matrix(records, name) for name in names]
     sentences = list(said) or finding(records, metric, lower_is_better=lower_is_better)
     skipped = read_skipped(folder)
-    if given := model(recipe):
-        title = title.replace(given, short(given))
+    title = pathless(title, recipe)
     note, flaws, cost = about(records, recipe, split), whole_flaws(skipped), costs.said(folder)
     write_text(
         folder / "table.md", markdown(title, sentences, extra_tables, tables, note, len(skipped), cost, flaws=flaws)
@@ -80,7 +79,7 @@ def write_report(
     rows = [row for row in rows if among is None or row["id"] in among]
     of_curves = "; ".join(filter(None, (curve_note, about(curves, recipe))))
     drawn = _figures(folder, records, metric, note, curves, curve_metrics or [metric], of_curves)
-    drawn += [_shown(file) | {"caption": caption} for file, caption in extra_figures]
+    drawn += [_shown(file) | {"caption": pathless(caption, recipe)} for file, caption in extra_figures]
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     page = _template().render(
         title=title,

@@ -22,12 +22,18 @@ def about(records: Sequence[Record], recipe: Mapping[str, Any], split: str = "")
     tasks = list(dict.fromkeys(str(record["task"]) for record in records if record.get("task")))
     parts = [", ".join(tasks + ([f"{SPLITS.get(split, split)} split"] if split else []))]
     parts += [f"n = {largest:,} examples a method{shared}", f"up to {seeds} seeds" if seeds > 1 else "1 seed"]
-    parts += [short(model(recipe))]
+    parts += [short(_model(recipe))]
     parts += [f"commit {recipe['commit'][:10]}"] if recipe.get("commit") else []
     return "; ".join(filter(None, parts))
 
 
-def model(recipe: Mapping[str, Any]) -> str:
+def pathless(text: str, recipe: Mapping[str, Any]) -> str:
+    """The text, with a local model's name in the place of its whole path."""
+    name = _model(recipe)
+    return text.replace(name, short(name)) if name else text
+
+
+def _model(recipe: Mapping[str, Any]) -> str:
     """The model as it was asked for; "" where the recipe has none."""
     return str(recipe.get("settings", {}).get("model") or "")
 

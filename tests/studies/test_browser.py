@@ -37,7 +37,8 @@ addEventListener("load", () => {{
       for (const {{ value }} of select.options) if (value) shown[`${{select.name}}=${{value}}`] = pick(select, value);
       pick(select, "");
     }}
-    return {{ view: root.clientWidth, wide: root.scrollWidth, shown }};
+    const cut = [...page.querySelectorAll(".wide:has(table)")].map((box) => box.scrollWidth - box.clientWidth);
+    return {{ view: root.clientWidth, wide: root.scrollWidth, cut: Math.max(...cut), shown }};
   }});
   document.body.textContent = JSON.stringify(seen);
 }});
@@ -74,6 +75,7 @@ def looked_at(page: Path, folder: Path) -> tuple[list[dict[str, Any]], list[str]
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report with long names, wide tables, curves and foreign text."""
     rows = make_rows(hostile=f"{HOSTILE} {'unbroken' * 20}")
+    rows += [row | {"variant": f"contexts={'standardised, ' * 3}relu"} for row in rows if row["method"] == "L2S"]
     folder = make_folder(tmp_path_factory.mktemp("study"), rows)
     steered = [row | {"strength": s} for row in rows for s in (0.1, 1.0) if row["method"] == "L2S"]
     curves = table(steered, YES_NO, resamples=20)
@@ -93,6 +95,7 @@ def test_the_page_fits_a_phone_and_its_filters_narrow_the_replies(report: Path, 
         assert counts == wanted | {"effects=changed": 6, "effects=corrected": 6, "effects=harmed": 0}
         assert all(said == f"{visible} of 12 shown" for visible, said in shown.values())
     assert [frame["view"] for frame in seen] == [PHONE, DESK]
+    assert seen[1]["cut"] == 0
 
 
 def test_a_script_that_the_page_does_not_know_is_refused(report: Path, tmp_path: Path) -> None:

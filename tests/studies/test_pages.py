@@ -2,7 +2,7 @@
 
 import re
 
-from studies.pages.about import SPLIT_FLAW, breakable, short
+from studies.pages.about import SPLIT_FLAW, breakable, pathless, short
 from studies.pages.glossary import sentence
 from studies.parts.results import Results
 from studies.report import write_report
@@ -42,6 +42,9 @@ def test_every_metric_of_the_package_has_a_sentence():
 def test_a_local_model_loses_its_path_and_a_name_is_broken_between_its_words():
     names = ("tiny-llava", "llava-hf/llava-1.5-7b-hf", "/home/me/models/mine", "./mine", r"C:\models\mine")
     assert [short(name) for name in names] == ["tiny-llava", "llava-hf/llava-1.5-7b-hf", "mine", "mine", "mine"]
+    recipe = {"settings": {"model": "/home/me/models/mine"}}
+    assert pathless("shapes_pope on /home/me/models/mine", recipe) == "shapes_pope on mine"
+    assert pathless("shapes_pope", {}) == "shapes_pope"
     assert breakable("PromptSteering") == "Prompt<wbr>Steering"
     assert breakable("L2S (pairs=256)") == "L2S (pairs=<wbr>256)"
     assert breakable("L2S(both)") == "L2S<wbr>(both)"
