@@ -79,7 +79,7 @@ def projection(
     """
     places = np.concatenate([*(points for _, points in panels), *(place[None] for _, place in marks)])
     middle, halves = (places.max(axis=0) + places.min(axis=0)) / 2, _halves(places)
-    size = (3.9 * len(panels) + 1.1, 1.0 + 2.9 * min(1.5, halves[1] / halves[0]))
+    size = (3.9 * len(panels) + 1.1, 1.2 + 2.9 * min(1.5, halves[1] / halves[0]))
     figure = Figure(figsize=size, layout="constrained", facecolor=theme.paper)
     axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False).ravel()
     for axis, (title, points) in zip(axes, panels, strict=True):
