@@ -1,11 +1,12 @@
 """Capture contrast pairs: batch by batch into memory, or shard by shard into a folder."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args, overload
 
-from rich.progress import track
+from rich.progress import Progress
 
 from interv import VLM, Prompt
 from methods.contrasts import ContrastBank, ContrastPair, join
@@ -95,18 +96,27 @@ def capture_contrasts(
     pooled = list(zip(pairs, pools, strict=True))
     generated = (generated_tokens, generated_seed)
     if out is None:
-        bank, skipped = _captured(vlm, pooled, batch_size, chosen, generated, order, progress)
+        with _progress(len(pooled), progress) as advance:
+            bank, skipped = _captured(vlm, pooled, batch_size, chosen, generated, order, advance)
         if bank is None:
             raise ValueError(f"None of the {len(pairs)} contrast pairs can be used; the first: {skipped[:1]}.")
         return replace(bank, skipped=tuple(skipped))
     _check_agnostic(pooled)
     settings = {"batch_size": batch_size, "layers": chosen, "generated": generated, "order": order}
     store = Store.begin(out, vlm, pooled, settings)
-    missing = store.missing()
-    for number in track(missing, "Capturing contrasts", disable=not progress, transient=True):
-        part = pooled[store.rows(number)]
-        store.write(number, *_captured(vlm, part, batch_size, chosen, generated, order, False))
+    parts = {number: pooled[store.rows(number)] for number in store.missing()}
+    with _progress(sum(map(len, parts.values())), progress) as advance:
+        for number, part in parts.items():
+            store.write(number, *_captured(vlm, part, batch_size, chosen, generated, order, advance))
     return BankShards.open(out)
+
+
+@contextmanager
+def _progress(pairs: int, shown: bool) -> Iterator[Callable[[int], None]]:
+    """A bar over so many pairs; gives what moves it on, since a shard may be all that there is."""
+    with Progress(disable=not shown, transient=True) as bar:
+        task = bar.add_task("Capturing contrasts", total=pairs)
+        yield lambda done: bar.advance(task, done)
 
 
 def _captured(
@@ -116,18 +126,22 @@ def _captured(
     layers: tuple[int, ...],
     generated: tuple[int, int | None],
     order: Order,
-    progress: bool,
+    advance: Callable[[int], None],
 ) -> tuple[ContrastBank | None, list[tuple[str, str]]]:
-    """The bank of these pairs, None where none of them can be used, and what was skipped."""
+    """The bank of these pairs, None where none of them can be used, and what was skipped; `advance` hears of pairs."""
     good, skipped = _readable(pooled)
+    advance(len(skipped))
     if not good:
         return None, skipped
     _check_agnostic(good)
     places = _arranged([pair for pair, _ in good], order)
     arranged = [good[place] for place in places]
-    batches = [arranged[start : start + batch_size] for start in range(0, len(good), batch_size)]
-    steps = track(batches, "Capturing contrasts", disable=not progress, transient=True)
-    bank = join([capture_batch(vlm, batch, layers, generated, order == "image") for batch in steps])
+    parts = []
+    for start in range(0, len(good), batch_size):
+        batch = arranged[start : start + batch_size]
+        parts.append(capture_batch(vlm, batch, layers, generated, order == "image"))
+        advance(len(batch))
+    bank = join(parts)
     return bank if order == "given" else bank.rows(sorted(range(len(good)), key=places.__getitem__)), skipped
 
 
