@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, get_args
@@ -16,9 +16,9 @@ from interv import VLM
 from methods import ContrastBank, Contrasts, capture_contrasts
 from studies.metrics import Row
 from studies.parts.choosing import Choice, Grid, thinned
-from studies.parts.cost import Account, note
+from studies.parts.cost import Account, note, noted
 from studies.parts.examples import some
-from studies.parts.fitting import STEERING, Fits
+from studies.parts.fitting import STEERING, Fits, Kept
 from studies.parts.needs import adds, needs_vectors, reads_context, seeded
 from studies.parts.preparing import Common
 from studies.parts.results import Results, read_rows
@@ -39,18 +39,14 @@ class Bench:
     grid: Grid
     common: Common
     results: Results
+    account: Account  # time, memory and batch size of this run
     workers: Workers | None = None  # other processes to decode in
     kept: str = "contrasts"  # the part of the result folder where contrasts lie; another one for another recipe's
     _made: dict[Any, Any] = field(default_factory=dict)
 
-    @cached_property
-    def account(self) -> Account:
-        """Time, memory and batch size of this run."""
-        return Account(self.common.batch_size, self.vlm.model.device)
-
     def note_cost(self) -> None:
-        """Write down what this run has cost, at its end."""
-        note(self.results.folder, self.account.entry(len(self.results.done) - self.results.earlier))
+        """Write down what this run has cost so far."""
+        note(self.results.folder, self.account, len(self.results.done) - self.results.earlier)
 
     def examples(self, split: Split) -> list[Example]:
         """The readable examples of a split, thinned to the limit; the others are noted in the results."""
@@ -84,8 +80,14 @@ class Bench:
     @property
     def fits(self) -> Fits:
         if "fits" not in self._made:
-            self._made["fits"] = Fits(self.task, self.recipe, self.contrasts("train"), self.contrasts("val"))
+            train, validation = self.contrasts("train"), self.contrasts("val")
+            self._made["fits"] = Fits(self.task, self.recipe, train, validation, self.kept_fits)
         return self._made["fits"]
+
+    @property
+    def kept_fits(self) -> Kept:
+        """Where methods that were fitted from these contrasts are kept for a resumed run."""
+        return Kept(self.results.folder / "fits" / self.kept)
 
     def fit(self, name: str, reads: int, writes: int, seed: int) -> Setting:
         """A method fitted at these layers, without a strength as yet."""
@@ -192,7 +194,10 @@ def opened(
         Results.open(common.folder(study), settings, **known) as results,
         working(common, vlm.fingerprint, common.workers, common.ray) as workers,
     ):
-        yield Bench(vlm, task, recipe, grid, common, results, workers)
+        account = Account(common.batch_size, vlm.model.device, noted(results.folder))
+        bench = Bench(vlm, task, recipe, grid, common, results, account, workers)
+        results.appended = bench.note_cost
+        yield bench
 
 
 def marks(task: Task) -> dict[str, str]:

@@ -4,7 +4,7 @@ import gc
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -21,10 +21,14 @@ T = TypeVar("T")
 
 @dataclass(eq=False)
 class Account:
-    """One run's time and memory. `batch_size` falls where it is "auto" and memory runs out, and stays there."""
+    """One run's time and memory. `batch_size` falls where it is "auto" and memory runs out, and stays there.
+
+    `earlier` are the entries of the runs that came before it in its folder.
+    """
 
     wanted: BatchSize
     device: torch.device
+    earlier: Sequence[dict[str, Any]] = ()
     batch_size: int = field(init=False)
     started: float = field(default_factory=time.perf_counter)
 
@@ -85,14 +89,14 @@ def resident_peak() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def note(folder: Path, entry: dict[str, Any]) -> None:
-    """Put a run that came to its end behind the earlier ones of the folder; a run without a reply is none."""
-    if entry["replies"]:
-        write_json(folder / FILE, [*noted(folder), entry])
+def note(folder: Path, account: Account, replies: int) -> None:
+    """Put this run so far behind the earlier ones of the folder; a run without a reply is none."""
+    if replies:
+        write_json(folder / FILE, [*account.earlier, account.entry(replies)])
 
 
 def noted(folder: Path) -> list[dict[str, Any]]:
-    """The runs that came to their end in this folder."""
+    """The runs of this folder, also those that were killed."""
     return json.loads((folder / FILE).read_text(encoding="utf-8")) if (folder / FILE).exists() else []
 
 

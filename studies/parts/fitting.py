@@ -1,9 +1,13 @@
 """Every method fitted from a task's contrasts, by its recipe."""
 
-from collections.abc import Iterable
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar, cast
 
-from methods import L2S, STEERERS, ContrastBank, PromptSteering
+from methods import L2S, STEERERS, ContrastBank, PromptSteering, load_steerer
 from methods.steerer import Fitted
 from studies.parts.controls import ConstantDirection
 from studies.parts.needs import seeded
@@ -12,7 +16,33 @@ from studies.recipes import Recipe
 from studies.tasks.task import Task
 
 _ALL: tuple[type[Fitted], ...] = (*STEERERS, ConstantDirection)
+F = TypeVar("F", bound=Fitted)
 STEERING = {method.__name__: method for method in _ALL}  # put a method of your own here to have it studied
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A folder of fitted methods, each in one of its own.
+
+    The last bits of a fit depend on the machine and its threads, so a run that is resumed elsewhere must go on with the
+    very networks that its rows were made with.
+    """
+
+    folder: Path
+
+    def all(self, names: Sequence[str], fit: Callable[[list[int]], Sequence[F]]) -> list[F]:
+        """The methods of these names. Those that are not there, by their places, are made by `fit` and kept."""
+        missing = [place for place, name in enumerate(names) if not (self.folder / name).exists()]
+        if missing:
+            for place, steerer in zip(missing, fit(missing), strict=True):
+                self._save(names[place], steerer)
+        return [cast(F, load_steerer(self.folder / name, tuple(STEERING.values()))) for name in names]
+
+    def _save(self, name: str, steerer: Fitted) -> None:
+        partial = self.folder / f"{name}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        steerer.save(partial)
+        os.replace(partial, self.folder / name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,13 +53,14 @@ class Fits:
     recipe: Recipe
     train: ContrastBank
     validation: ContrastBank
+    kept: Kept
     made: dict[tuple[str, int, int, int], Fitted] = field(default_factory=dict)
 
     def at(self, name: str, reads: int, writes: int, seed: int) -> Fitted:
         """The method of this name at these layers."""
         key = (name, reads, writes, seed)
         if key not in self.made:
-            self.made[key] = replace(self._fit(name, reads, writes, seed), scope=self.recipe.scope)
+            (self.made[key],) = self.kept.all([kept_as(*key)], lambda _: [self._scoped(self._fit(*key))])
         return self.made[key]
 
     def fill(self, layers: Iterable[tuple[int, int]], seed: int) -> None:
@@ -37,10 +68,16 @@ class Fits:
         missing = [(reads, writes) for reads, writes in layers if ("L2S", reads, writes, seed) not in self.made]
         if self.recipe.checkpoint == "best_validation" or not missing:
             return
-        trains = [self.recipe.targets(self.train, reads, writes) for reads, writes in missing]
-        fitted = fit_together(trains, [seed] * len(trains), **self.recipe.fit())
-        for (reads, writes), steerer in zip(missing, fitted, strict=True):
-            self.made["L2S", reads, writes, seed] = replace(steerer, scope=self.recipe.scope)
+        keys = [("L2S", reads, writes, seed) for reads, writes in missing]
+
+        def fit(places: list[int]) -> list[Fitted]:
+            trains = [self.recipe.targets(self.train, *missing[place]) for place in places]
+            return [self._scoped(one) for one in fit_together(trains, [seed] * len(trains), **self.recipe.fit())]
+
+        self.made.update(zip(keys, self.kept.all([kept_as(*key) for key in keys], fit), strict=True))
+
+    def _scoped(self, steerer: Fitted) -> Fitted:
+        return replace(steerer, scope=self.recipe.scope)
 
     def _fit(self, name: str, reads: int, writes: int, seed: int) -> Fitted:
         method = STEERING[name]
@@ -52,3 +89,8 @@ class Fits:
             return PromptSteering.fit(train, suffix=self.recipe.prompt_suffix or self.task.prompt_suffix)
         drawn = {"seed": seed} if seeded(method) else {}
         return method.fit(train, **drawn)
+
+
+def kept_as(name: str, reads: int, writes: int, seed: int) -> str:
+    """The folder that a fit is kept in."""
+    return f"{name}-reads-{reads}-writes-{writes}-seed-{seed}"

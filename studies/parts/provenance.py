@@ -1,10 +1,13 @@
-"""Which code made a result: versions of what it stands on, and its own commit."""
+"""Which code made a result, and where: versions of what it stands on, the processor, and its own commit."""
 
 import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
+
+import torch
 
 PACKAGES = ("torch", "transformers", "nnsight", "numpy")
 ROOT = Path(__file__).parents[2]  # of the checkout; where the package is installed, the folder of all packages
@@ -13,6 +16,14 @@ ROOT = Path(__file__).parents[2]  # of the checkout; where the package is instal
 def versions() -> dict[str, str | None]:
     """Installed versions of what decides a number; None for what is not installed. Imports none of them."""
     return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
+
+
+def runs_on() -> dict[str, Any]:
+    """The processor's name and the threads of torch, on which the last bits of a fit and of a reply depend."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
+    name = next((line.partition(": ")[2] for line in lines if "model name" in line), platform.processor())
+    return {"processor": name or platform.machine(), "threads": torch.get_num_threads()}
 
 
 def _version(name: str) -> str | None:

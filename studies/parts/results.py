@@ -15,7 +15,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 from zlib import crc32
@@ -23,7 +23,7 @@ from zlib import crc32
 from filelock import FileLock, Timeout
 
 from studies.metrics import GROUP, Row, group
-from studies.parts.provenance import commit, versions
+from studies.parts.provenance import commit, runs_on, versions
 
 KEY = (*GROUP, "seed", "split", "id")
 DECIDING = ("settings", "seeds", "fingerprint")
@@ -49,6 +49,7 @@ class Results:
         self.done: set[tuple[Any, ...]] = {key(row) for row in read_rows(folder)}
         self.earlier = len(self.done)
         self.skipped: dict[str, str] = read_skipped(folder)
+        self.appended: Callable[[], object] = lambda: None  # called whenever rows were written
 
     @classmethod
     def open(
@@ -62,8 +63,9 @@ class Results:
     ) -> "Results":
         """Open or create `folder` and write its `recipe.json`, or resume what a run of the same recipe left there.
 
-        Settings, seeds and the model's fingerprint decide whether it is the same recipe. Versions and the commit are
-        recorded: those of this run, and those of earlier ones under `earlier`; `recorded` is put beside them as it is.
+        Settings, seeds and the model's fingerprint decide whether it is the same recipe. Versions, the processor with
+        the threads of torch, and the commit are recorded: those of this run, and those of earlier ones under `earlier`;
+        `recorded` is put beside them as it is.
         Raises ValueError if the folder holds another recipe, or rows without one, and RuntimeError if another process
         has it open.
         """
@@ -76,7 +78,7 @@ class Results:
             raise RuntimeError(f"{folder} is in use by a running study: wait for it, or give another folder.") from None
         try:
             recipe = json.loads(_dumps({"settings": settings, "seeds": list(seeds), "fingerprint": fingerprint}))
-            recipe |= {"versions": versions(), "commit": commit(), **(recorded or {})}
+            recipe |= {"versions": versions() | runs_on(), "commit": commit(), **(recorded or {})}
             write_json(folder / "recipe.json", _continued(folder, recipe))
             return cls(folder, lock)
         except BaseException:
@@ -96,6 +98,7 @@ class Results:
         for name, row in zip(keys, rows, strict=True):
             _write_line(self._rows, row)
             self.done.add(name)
+        self.appended()
 
     def skip(self, id: str, reason: str) -> None:
         """Note that this item cannot be run. A resumed run that meets it again changes nothing."""

@@ -2,16 +2,17 @@
 
 import json
 import subprocess
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 import torch
+from rich.progress import Progress
 
 from interv import VLM
-from methods import L2S, P2S, MeanSteering, NormRnd, NoSteering, Query
+from methods import L2S, P2S, MeanSteering, NormRnd, NoSteering, Query, capture_contrasts
 from methods import shards as stores
 from studies.compare import Arguments, compare
 from studies.judges import LlamaGuard
@@ -139,6 +140,35 @@ def test_a_killed_capture_goes_on_and_gives_what_an_undisturbed_one_does(
     assert again.id == whole.id
     assert torch.equal(again.context, whole.context)
     assert torch.equal(again.positive, whole.positive)
+
+
+def test_a_captures_bar_moves_within_a_shard(tmp_path: Path, tiny: VLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved: list[float] = []
+    monkeypatch.setattr(Progress, "advance", lambda self, task, done=1: moved.append(done))
+    pairs = ShapesPope().pairs("train")[:7]
+    for out in (None, tmp_path / "shards"):
+        moved.clear()
+        capture_contrasts(tiny, pairs, batch_size=3, layers=[3], out=out)
+        assert [done for done in moved if done] == [3, 3, 1]
+
+
+def test_a_resumed_run_goes_on_with_the_networks_that_were_fitted(
+    tmp_path: Path, tiny: VLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with bench_at(tmp_path, tiny) as bench:
+        fitted = {name: bench.candidates(name)[0].steerer for name in STEERING}
+        other = bench.fit("L2S", 6, 3, 1).steerer
+    for place in ("fit_together", "Fits._fit"):
+        monkeypatch.setattr(f"studies.parts.fitting.{place}", lambda *args, **how: pytest.fail("it was fitted again"))
+    with bench_at(tmp_path, tiny) as bench:
+        for name, steerer in fitted.items():
+            again = bench.candidates(name)[0].steerer
+            assert type(again) is type(steerer)
+            for field in fields(steerer):
+                ours, theirs = getattr(again, field.name), getattr(steerer, field.name)
+                assert torch.equal(ours, theirs) if isinstance(theirs, torch.Tensor) else ours == theirs
+        assert torch.equal(bench.fit("L2S", 6, 3, 1).steerer.decoder_weight, other.decoder_weight)
+    assert not list((tmp_path / "fits").rglob("*.partial"))
 
 
 def test_the_oracle_adds_what_l2s_learns_to_predict(tmp_path: Path, tiny: VLM) -> None:

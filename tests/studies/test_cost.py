@@ -85,6 +85,26 @@ def test_other_errors_are_not_mistaken_for_lack_of_memory() -> None:
     assert not out_of_memory(RuntimeError("CUDA error: an illegal memory access"))
 
 
+def test_a_killed_run_leaves_its_cost_and_the_next_one_stands_behind_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("studies.compare.report", killed)
+        with pytest.raises(KeyboardInterrupt):
+            compare(replace(SMALL, out=tmp_path, methods=("NoSteering",)))
+    (first,) = noted(tmp_path)
+    rows = read_rows(tmp_path)
+    assert first["replies"] == len(rows)
+    lines = (tmp_path / "rows.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "rows.jsonl").write_bytes(b"".join(lines[:-3]))
+    compare(replace(SMALL, out=tmp_path, methods=("NoSteering",)))
+    assert [run["replies"] for run in noted(tmp_path)] == [len(rows), 3]
+    assert noted(tmp_path)[0] == first
+
+
 def test_time_and_memory_are_in_the_result(tmp_path: Path) -> None:
     compare(replace(SMALL, out=tmp_path))
     (run,) = noted(tmp_path)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -117,7 +118,10 @@ def test_other_versions_are_recorded_and_not_refused(tmp_path):
     file = tmp_path / "recipe.json"
     recipe = json.loads(file.read_text())
     assert {"settings", "seeds", "fingerprint", "versions", "commit"} == set(recipe)
-    assert {"python", "torch", "transformers", "nnsight", "numpy"} == set(recipe["versions"])
+    places = {"processor", "threads"}
+    assert {"python", "torch", "transformers", "nnsight", "numpy", *places} == set(recipe["versions"])
+    assert recipe["versions"]["threads"] == torch.get_num_threads()
+    assert recipe["versions"]["processor"]
     earlier = {"earlier": [{"versions": recipe["versions"], "commit": "0ld"}]}
     for there in ({"commit": "0ld"}, earlier, {"commit": "0ld"} | earlier):
         write_json(file, recipe | there)
