@@ -8,8 +8,9 @@ Conventions, the same for every metric:
    one is left out of the interval.
  - Subset "all" pools the rows of all subsets. For accuracy and other means over rows this is the mean over subsets if
    they have the same size; for F1 and precision it is not.
- - Several seeds of a method are averaged example by example before anything else: n counts examples, not replies, and
-   of these the ones with a denominator (precision: those that are answered "yes").
+ - Several seeds of a method are averaged example by example: n counts examples, not replies, and of these the ones
+   with a denominator (precision: those that are answered "yes"). An interval holds what another draw of the seeds may
+   change, as well as other examples.
  - Examples about one image are drawn together, so that many questions about few images do not look like many images.
 """
 
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from studies.parts.bootstrap import interval, resampled_sums
+from studies.parts.bootstrap import interval, resampled_over_seeds
 from studies.parts.examples import ALL as ALL
 from studies.parts.examples import UNIT, Examples, examples_of, some
 from studies.parts.metric import Metric, Record, Row, ratio
@@ -62,7 +63,7 @@ def _measured(
     part: Examples, metrics: Sequence[Metric], resamples: int, seed: int
 ) -> tuple[Float[np.ndarray, " metrics"], Float[np.ndarray, "resamples metrics"]]:
     """The metrics of the examples, and of each resample of them."""
-    sums = resampled_sums(part.columns, part.units, resamples, seed)
+    sums = resampled_over_seeds(part.by_seed, part.units, resamples, seed)
     return _values(part.columns.sum(axis=0), metrics, part.widths), _values(sums, metrics, part.widths)
 
 
@@ -83,11 +84,11 @@ def estimate(
 ) -> list[Record]:
     """Records {subset, metric, value, low, high, n, units, seeds} of one method, for "all" and for every subset.
 
-    low and high are the 95% percentile bootstrap interval. `unit` names the field whose values are drawn together: the
-    examples about one image, which are no independent ones; "id" takes all as independent. n counts the examples that
-    the metric stands on, units how many units these are of, seeds the seeds that were averaged. A metric that is 0 (or
-    1) on every example has an interval of no width: mind n. Raises ValueError for no rows, a reply that counts twice,
-    and seeds that cover different examples.
+    low and high are the 95% percentile bootstrap interval over examples, and over seeds where there are several.
+    `unit` names the field whose values are drawn together: the examples about one image, which are no independent ones;
+    "id" takes all as independent. n counts the examples that the metric stands on, units how many units
+    these are of, seeds the seeds that were averaged. A metric that is 0 (or 1) on every example has an interval of no
+    width: mind n. Raises ValueError for no rows, a reply that counts twice, and seeds that cover different examples.
     """
     records: list[Record] = []
     for subset, part in examples_of(rows, metrics, unit).parts().items():
@@ -106,8 +107,9 @@ def difference(
 ) -> list[Record]:
     """`rows` minus `baseline`, paired: records as from `estimate`, where value, low and high are of the difference.
 
-    Both sides are resampled with the same weights, so what varies with the examples alone cancels. A method minus
-    itself is exactly 0. Raises ValueError as `estimate` does, and if the two sides do not cover the same examples.
+    Both sides are resampled with the same weights, and seeds by their places where both have as many, so what varies
+    with the examples alone cancels. A method minus itself is exactly 0. Raises ValueError as `estimate` does, and if
+    the two sides do not cover the same examples.
     """
     ours, theirs = examples_of(rows, metrics, unit), examples_of(baseline, metrics, unit)
     if alone := sorted(set(ours.ids.tolist()) ^ set(theirs.ids.tolist())):
@@ -156,9 +158,10 @@ def table(
 ) -> list[Record]:
     """The records of `table.json`: `estimate` of every line (`GROUP`), `difference` to `baseline`.
 
-    Each record has task, method, variant, strength, reads, writes, the fields of `estimate`, difference, difference_low
-    and difference_high (nan where no baseline ran) and skipped, the number of items that could not be run. The baseline
-    comes first. Raises ValueError if rows mix tasks or splits, or if the baseline ran in several settings.
+    Each record has task, method, variant, strength, reads, writes, the fields of `estimate`, baseline, difference,
+    difference_low and difference_high (nan where no baseline ran) and skipped, the number of items that could not be
+    run. The baseline, named with its variant if it is one, comes first. Raises ValueError if rows mix tasks or splits,
+    or if the baseline ran in several settings.
     """
     for field in ("task", "split"):
         if len(names := sorted({str(row[field]) for row in rows})) > 1:
@@ -166,15 +169,15 @@ def table(
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(group(row), []).append(row)
-    references = [name for name in groups if name[0] == baseline]
+    references = [name for name, own in groups.items() if called(own[0]) == baseline]
     if len(references) > 1:
         raise ValueError(
             f"{baseline} ran in {len(references)} settings, {references}: keep the baseline's rows of one."
         )
     how: dict[str, Any] = {"resamples": resamples, "seed": seed, "unit": unit}
     records: list[Record] = []
-    for name in sorted(groups, key=lambda name: (name[0] != baseline, [_order(value) for value in name])):
-        named = dict(zip(GROUP, name, strict=True))
+    for name in sorted(groups, key=lambda name: (name not in references, [_order(value) for value in name])):
+        named = dict(zip(GROUP, name, strict=True)) | {"baseline": baseline}
         measured = estimate(groups[name], metrics, **how)
         against = difference(groups[name], groups[references[0]], metrics, **how) if references else []
         for index, record in enumerate(measured):

@@ -19,6 +19,22 @@ def resampled_sums(
     return weights_of(len(names), resamples, seed) @ summed
 
 
+def resampled_over_seeds(
+    columns: Float[np.ndarray, "seeds examples k"], units: np.ndarray, resamples: int, seed: int
+) -> Float[np.ndarray, "resamples k"]:
+    """As `resampled_sums`, mean over as many seeds as there are, drawn anew in each resample as the units are.
+
+    So an interval covers another training run as well as other inputs. Two methods of as many seeds are paired by the
+    seeds' places too. Few seeds tell little of seeds: mind their number.
+    """
+    seeds, examples, width = columns.shape
+    sums = resampled_sums(columns.transpose(1, 0, 2).reshape(examples, -1), units, resamples, seed)
+    if seeds == 1:
+        return sums
+    drawn = np.random.default_rng(seed + 1).integers(0, seeds, (resamples, seeds))
+    return np.take_along_axis(sums.reshape(resamples, seeds, width), drawn[:, :, None], axis=1).mean(axis=1)
+
+
 @lru_cache(maxsize=4)
 def weights_of(units: int, resamples: int, seed: int) -> Float[np.ndarray, "resamples units"]:
     """How often each unit is drawn in each resample. Cached: every method of a table asks for the same draws."""

@@ -14,7 +14,7 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Examples:
-    """Sorted by id, columns of all metrics side by side, averaged over the method's seeds.
+    """Sorted by id, columns of all metrics side by side, once for each of the method's seeds.
 
     `units` are labels: examples of one unit are no independent ones. `counts` tells which examples each metric stands
     on.
@@ -23,14 +23,22 @@ class Examples:
     ids: np.ndarray
     subsets: np.ndarray
     units: np.ndarray
-    columns: Float[np.ndarray, "examples k"]
+    by_seed: Float[np.ndarray, "seeds examples k"]
     counts: Bool[np.ndarray, "examples metrics"]
     widths: tuple[int, ...]
-    seeds: int
+
+    @property
+    def columns(self) -> Float[np.ndarray, "examples k"]:
+        """Averaged over the seeds."""
+        return self.by_seed.mean(axis=0)
+
+    @property
+    def seeds(self) -> int:
+        return len(self.by_seed)
 
     def where(self, keep: Bool[np.ndarray, " examples"]) -> "Examples":
-        arrays = {name: getattr(self, name)[keep] for name in ("ids", "subsets", "units", "columns", "counts")}
-        return replace(self, **arrays)
+        arrays = {name: getattr(self, name)[keep] for name in ("ids", "subsets", "units", "counts")}
+        return replace(self, by_seed=self.by_seed[:, keep], **arrays)
 
     def parts(self) -> dict[str, "Examples"]:
         """All examples, and those of each subset."""
@@ -65,18 +73,16 @@ def examples_of(rows: Sequence[Row], metrics: Sequence[Metric], unit: str = UNIT
             "Every seed needs the same examples: resume the run, or leave the unfinished seed out."
         )
     first = [found[id, seeds[0]] for id in ids]
-    numbers = [[_numbers(found[id, seed], metrics) for seed in seeds] for id in ids]
-    columns = np.array(numbers).mean(axis=1)
+    by_seed = np.array([[_numbers(found[id, seed], metrics) for id in ids] for seed in seeds])
     widths = tuple(len(metric.columns(first[0])) for metric in metrics)
-    parts = np.split(columns, np.cumsum(widths)[:-1], axis=1)
+    parts = np.split(by_seed.mean(axis=0), np.cumsum(widths)[:-1], axis=1)
     return Examples(
         ids=np.array(ids),
         subsets=np.array([str(row["subset"]) for row in first]),
         units=np.array([unit_of(row, unit) for row in first]),
-        columns=columns,
+        by_seed=by_seed,
         counts=np.stack([metric.counts(part) for metric, part in zip(metrics, parts, strict=True)], axis=1),
         widths=widths,
-        seeds=len(seeds),
     )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from methods import L2S, Contrasts, Query
 from methods.steerer import Fitted
 from studies.metrics import Record
-from studies.parts.bootstrap import interval, resampled_sums
+from studies.parts.bootstrap import interval, resampled_over_seeds
 
 
 def agreement(steerer: Fitted, contrasts: Contrasts) -> dict[str, Float[np.ndarray, " pairs"]]:
@@ -53,9 +53,7 @@ def averaged(
     seeds, examples = table.shape
     place: dict[Hashable, int] = {}
     labels = np.array([place.setdefault(unit, len(place)) for unit in (range(examples) if units is None else units)])
-    sums = resampled_sums(np.vstack([table, np.ones(examples)]).T, labels, resamples, 0)
-    means = sums[:, :-1] / sums[:, -1:]
-    drawn = np.random.default_rng(1).integers(0, seeds, (resamples, seeds))
-    low, high = interval(np.take_along_axis(means, drawn, axis=1).mean(axis=1))
+    sums = resampled_over_seeds(np.stack([table, np.ones_like(table)], axis=-1), labels, resamples, 0)
+    low, high = interval(sums[:, 0] / sums[:, 1])
     counts = {"n": examples, "units": len(place), "seeds": seeds}
     return {"value": float(table.mean()), "low": low, "high": high, **counts}

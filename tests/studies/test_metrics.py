@@ -113,9 +113,34 @@ def test_pairing_removes_what_both_methods_share():
 def test_seeds_are_averaged_example_by_example():
     wrong, right = make_rows([("yes", "no")] * 8), make_rows([("yes", "yes")] * 8, seed=1)
     record = estimate(wrong + right, YES_NO, resamples=100)[0]
-    # Each example is half right, so there is nothing left for the choice of examples to vary.
-    assert (record["value"], record["low"], record["high"]) == (0.5, 0.5, 0.5)
+    # Each example is half right, so there is nothing left for the choice of examples to vary; seeds vary all the more.
+    assert (record["value"], record["low"], record["high"]) == (0.5, 0, 1)
     assert (record["n"], record["seeds"]) == (8, 2)
+
+
+def test_intervals_hold_what_seeds_add_and_a_method_minus_itself_is_nothing():
+    seeds = [[("yes", "yes" if n >= least else "no") for n in range(20)] for least in (0, 10, 20)]
+    rows = [row for seed, pairs in enumerate(seeds) for row in make_rows(pairs, seed=seed, subsets=("random",))]
+    several = estimate(rows, YES_NO)[0]
+    assert (several["value"], several["n"], several["seeds"]) == (pytest.approx(0.5), 20, 3)
+    # Three seeds of accuracies 1, 0.5 and 0: three draws are all the best, or all the worst, once in 27 times each.
+    assert several["low"] < 0.1
+    assert several["high"] > 0.9
+    itself = difference(rows, rows, YES_NO)[0]
+    assert (itself["value"], itself["low"], itself["high"]) == (0, 0, 0)
+    one = rows[:20]
+    gap = difference(rows, one, YES_NO)[0]
+    assert gap["low"] < -0.8 < gap["value"] < 0 == gap["high"]
+    lines = {line["method"]: line for line in table(rows + make_rows(seeds[0], method="NoSteering"), YES_NO[:1])}
+    assert lines["L2S"]["difference_low"] < -0.8
+
+
+def test_a_table_compares_with_the_method_as_it_is_and_not_with_its_variants():
+    right, wrong = make_rows([("yes", "yes")] * 4), make_rows([("yes", "no")] * 4)
+    rows = [row | {"variant": None} for row in right] + [row | {"variant": "hidden=4"} for row in wrong]
+    first, *others = table(rows, YES_NO[:1], "L2S", resamples=10)
+    assert (first["variant"], first["difference"], first["baseline"]) == (None, 0, "L2S")
+    assert {line["difference"] for line in others if line["variant"]} == {-1}
 
 
 def test_questions_about_one_image_are_drawn_together():

@@ -10,7 +10,6 @@ from interv import Prompt
 from studies.metrics import YES_NO, Row, difference, estimate, ratio, table
 from studies.parts.fidelity import averaged
 from studies.parts.geometry import alike
-from studies.parts.over_seeds import estimate_over_seeds
 from studies.parts.validation import apart
 from studies.run import row_of
 from studies.search.regret import halved
@@ -55,8 +54,6 @@ def test_a_table_says_how_many_examples_and_units_each_metric_stands_on() -> Non
     few = ratio("few", lambda row: 1.0, lambda row: row["unit"] in ("0.jpg", "1.jpg") and not row["id"].endswith("0"))
     sizes = {r["metric"]: (r["n"], r["units"]) for r in table(rows, [*ACCURACY, few], resamples=2)}
     assert sizes == {"accuracy": (360, 60), "few": (10, 2)}
-    several = estimate_over_seeds(rows, rows, few)
-    assert (several["n"], several["units"]) == (10, 2)
 
 
 def test_an_unknown_unit_is_refused() -> None:
