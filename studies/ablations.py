@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from methods import L2S, ContrastBank
-from studies.metrics import Metric, Record, Row, estimate
+from studies.metrics import ALL, Metric, Record, Row, estimate, group
 from studies.parts.bench import Bench, opened
 from studies.parts.choosing import Choice, Grid, thinned, winners
+from studies.parts.ending import table_of
 from studies.parts.fidelity import agreement, averaged, dead
-from studies.parts.over_seeds import estimate_over_seeds
 from studies.parts.preparing import Common, known, prepare
 from studies.parts.recipe import Recipe
 from studies.parts.running import run_study
@@ -28,6 +28,9 @@ from studies.parts.validation import about, apart, choose_on, finish, rows_of
 from studies.parts.variants import DEFAULT, FACTORS, Ablated, Variant, drawn, folded, standard, together, variants
 from studies.plots.bars import ablation_bars
 from studies.plots.figures import both, signed, words
+
+# What the figure's records have of the table's.
+MEASURED = ("value", "low", "high", "n", "units", "seeds", "difference", "difference_low", "difference_high")
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,8 @@ def ablations(arguments: Arguments) -> list[Record]:
         for variant in made:
             records += measured(bench, variant, chosen, seeds, judged)
         rows = [row for row in rows_of(bench.rows("val"), judged) if answers(row, made, best)]
-        compared = against_default(records, rows, task.objective, task.metrics)
+        lines = table_of(bench, rows, DEFAULT)
+        compared = against_default(records, rows, lines, task.objective, task.metrics)
         bench.results.write("ablations.json", compared)
         note = about(bench, len(judged), len(seeds)) + f"; L' = {reads}, L* = {writes}, strength {chosen.strength:g}"
         file = both(
@@ -86,7 +90,8 @@ def ablations(arguments: Arguments) -> list[Record]:
             f"so what a strength means. {note}."
         )
         title = f"Which of L2S's choices matter? {task.name} on {vlm.name}"
-        return finish(bench, rows, title, [(file, text)], said=changed(compared, task.objective))
+        answer = changed(compared, task.objective)
+        return finish(bench, rows, lines, title, [(file, text)], answer=answer)
 
 
 def measured(bench: Bench, variant: Variant, chosen: Choice, seeds: Sequence[int], judged: Sequence) -> list[Record]:
@@ -102,7 +107,7 @@ def measured(bench: Bench, variant: Variant, chosen: Choice, seeds: Sequence[int
         only = Grid((chosen.writes or 0,), (chosen.reads or 0,), bench.grid.strengths)
         own = replace(bench, recipe=recipe, grid=only, kept=f"contrasts-{variant.factor}-{variant.level}", _made={})
     train, validation = own.contrasts("train"), own.contrasts("val")
-    parts = [fitted(recipe, variant, train, validation, reads or 0, layer or 0, seeds) for layer in layers]
+    parts = [fitted(bench, recipe, variant, train, validation, reads or 0, layer or 0, seeds) for layer in layers]
     steerers = [together([part[number] for part in parts], recipe.scope) for number in range(len(seeds))]
     steered = tuple(layer or 0 for layer in layers)
     settings = [
@@ -128,6 +133,7 @@ def measured(bench: Bench, variant: Variant, chosen: Choice, seeds: Sequence[int
 
 
 def fitted(
+    bench: Bench,
     recipe: Recipe,
     variant: Variant,
     train: ContrastBank,
@@ -136,7 +142,24 @@ def fitted(
     writes: int,
     seeds: Sequence[int],
 ) -> list[L2S]:
-    """The variant's network at these layers, once a seed."""
+    """The variant's network at these layers, once a seed; kept in the result folder."""
+
+    def fit(places: list[int]) -> list[L2S]:
+        return trained(recipe, variant, train, validation, reads, writes, [seeds[place] for place in places])
+
+    names = [f"{variant.name or 'default'}-reads-{reads}-writes-{writes}-seed-{seed}" for seed in seeds]
+    return bench.kept_fits.all(names, fit)
+
+
+def trained(
+    recipe: Recipe,
+    variant: Variant,
+    train: ContrastBank,
+    validation: ContrastBank,
+    reads: int,
+    writes: int,
+    seeds: Sequence[int],
+) -> list[L2S]:
     whole = recipe.targets(train, reads, writes)
     options = recipe.fit(recipe.targets(validation, reads, writes))
     rate = options["learning_rate"] or 0.4 / whole.context.shape[1]
@@ -161,9 +184,13 @@ def answers(row: Row, made: Sequence[Variant], best: dict[str, Choice]) -> bool:
 
 
 def against_default(
-    records: Sequence[Record], rows: Sequence[Row], objective: str, metrics: Sequence[Metric]
+    records: Sequence[Record], rows: Sequence[Row], lines: Sequence[Record], objective: str, metrics: Sequence[Metric]
 ) -> list[Record]:
-    """The cheap records, and the objective and quality of each variant's replies with the difference to the default."""
+    """The cheap records, and from the table's lines the objective and quality of each variant's replies, seed by seed.
+
+    The table's differences are to the default.
+    """
+    whole = {(group(line), line["metric"]): line for line in lines if line["subset"] == ALL}
     wanted = [metric for metric in metrics if metric.name in (objective, "valid")]
     by_variant: dict[tuple[str, str | None], list[Row]] = {}
     for row in rows:
@@ -176,7 +203,7 @@ def against_default(
         named |= factor.get((method, variant), {"factor": "reference", "level": method})
         for metric in wanted:
             each = [estimate([r for r in own if r["seed"] == seed], [metric], resamples=1)[0] for seed in seeds]
-            record = estimate_over_seeds(own, by_variant[DEFAULT, None], metric)
+            record = {field: whole[group(own[0]), metric.name][field] for field in MEASURED}
             decoded.append(named | {"metric": metric.name} | record | {"by_seed": [one["value"] for one in each]})
     return [*records, *decoded]
 

@@ -17,7 +17,6 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-import rich
 
 from interv import VLM, Prompt
 from methods import ContrastBank
@@ -25,16 +24,18 @@ from methods.steerer import Fitted
 from studies.metrics import GROUP, Record, Row
 from studies.parts.bench import Bench, opened
 from studies.parts.choosing import BUDGET, STRENGTHS, Choice, Grid, thinned
+from studies.parts.ending import table_of
 from studies.parts.fitting import STEERING
 from studies.parts.needs import needs_vectors
-from studies.parts.preparing import Common, known, prepare
+from studies.parts.preparing import Common, check_blocks, known, prepare
 from studies.parts.results import Results, key
 from studies.parts.running import run_study
 from studies.parts.units import Setting
 from studies.parts.validation import about, finish, judged_rows
 from studies.plots.figures import both
-from studies.search.regret import SHARES, divergence_figure, grid_choice, halved, regret_figure, regrets, said, summary
+from studies.search.regret import SHARES, divergence_figure, grid_choice, halved, regret_figure, regrets
 from studies.search.searching import Account, Diverge, Found, Search, interleaved, score
+from studies.search.summing_up import said, summary, summary_table
 from studies.search.trials import Trials, in_order, replayed, unsteered
 from studies.tasks.task import Example, Task
 
@@ -125,6 +126,7 @@ def calibration(arguments: Arguments) -> list[Record]:
     for name in arguments.methods:
         known(name, STEERING, "method")
     vlm, task, recipe = prepare(arguments)
+    check_blocks(vlm, arguments.writes, arguments.reads)
     own, middle = Grid.of(recipe, vlm.n_layers, arguments.strength), vlm.n_layers // 2
     writes = arguments.writes or (tuple(range(max(0, middle - 2), middle + 2)) if recipe.writes is None else own.writes)
     grid = replace(own, writes=tuple(sorted(writes)), reads=tuple(sorted(arguments.reads or own.reads)))
@@ -158,11 +160,10 @@ def calibration(arguments: Arguments) -> list[Record]:
             bench.results.write("test.json", on_test(bench, searches, plain))
         pictures = draw(bench, searches, divergence, lines)
         title = f"Layer and strength for less: {task.name} on {vlm.name}"
-        table = finish(bench, chosen_rows(bench, searches, arguments.shown), title, pictures)
-        for line in lines:
-            if line["share"] == arguments.share and line["pruned"]:
-                rich.print(said(line))
-        return table
+        answer = [said(line) for line in lines if line["share"] == arguments.share and line["pruned"]]
+        rows = chosen_rows(bench, searches, arguments.shown)
+        extra = [summary_table(lines)]
+        return finish(bench, rows, table_of(bench, rows), title, pictures, answer=answer, extra_tables=extra)
 
 
 def looked_up(divergence: np.ndarray, examples: Sequence[Example]) -> Diverge:

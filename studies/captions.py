@@ -1,6 +1,6 @@
 """Is a caption better steered at its single decisions than as a whole?
 
-    python studies/captions.py --limit 200
+    python studies/captions.py
 
 One vector for a whole caption must serve words that are right and words that are not. Here the vector is predicted anew
 before each word, from the last token so far, by networks trained on the decisions in the model's own captions: which
@@ -9,26 +9,27 @@ or both. Layers and strength are chosen on validation, as in compare.py; test im
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
+from typing import Any
 
-import rich
 from rich.progress import track
 
 from methods import L2S, ContrastBank, MeanSteering, capture_contrasts
 from methods.steerer import Fitted
-from studies.metrics import GROUP, Record, Row, table
+from studies.metrics import GROUP, Record, Row
 from studies.parts.bench import Bench, opened
-from studies.parts.choosing import Choice, Grid, ranked, thinned, winners
+from studies.parts.choosing import Choice, Grid, curves, drawn, ranked, thinned, winners
+from studies.parts.ending import conclude, table_of
 from studies.parts.needs import reads_context, seeded
-from studies.parts.preparing import Common, prepare
+from studies.parts.preparing import Common, check_blocks, prepare
 from studies.parts.recipe import Recipe
-from studies.parts.results import key, write_json
+from studies.parts.results import key
 from studies.parts.running import run_study
 from studies.parts.stepwise import GOING_ON, OBJECT, caption_by_steps, decision_pairs
-from studies.report import write_report
-from studies.run import row_of
+from studies.parts.validation import rows_of
+from studies.run import picture, row_of
 from studies.tasks import Example, Split
 from studies.tasks.shapes_captions import scenes
 
@@ -44,8 +45,10 @@ class Arguments(Common):
     task: str = "shapes_captions"  # the one task that this study knows
     layers: tuple[int, ...] = ()  # blocks that are read and steered; the middle ones by default
     strength: tuple[float, ...] = (0.2, 0.3, 0.5, 0.7, 1.0)
-    screen: int = 30  # validation examples of each subset on which the settings are tried
+    limit: int | None = 100  # at most so many examples of each subset, in every split
+    screen: int = 12  # validation examples of each subset on which the settings are tried
     trained: int = 300  # training images whose captions are taken apart
+    shown: int = 12  # test examples of each subset whose image and captions go into the report
 
 
 @dataclass(frozen=True)
@@ -70,23 +73,26 @@ def study(arguments: Arguments) -> list[Record]:
     if arguments.workers is not None or arguments.ray is not None:
         raise ValueError("Captions are made word by word in this process: leave --workers and --ray out.")
     vlm, task, recipe = prepare(arguments)
+    check_blocks(vlm, arguments.layers)
     recipe = as_run(recipe)
     middle = vlm.n_layers // 2
     layers = arguments.layers or (middle - 1, middle, middle + 1)
     grid = Grid(tuple(layers), tuple(layers), arguments.strength)
-    more = {name: getattr(arguments, name) for name in ("screen", "trained")}
+    more = {name: getattr(arguments, name) for name in ("screen", "trained", "shown")}
     with opened(arguments, "captions", vlm, task, recipe, grid, [arguments.seed], **more) as bench:
         grids = (KINDS, layers, arguments.strength)
         ways = [Way(method, *chosen) for method in FITTED for chosen in product(*grids)]
         steerers = Steerers(bench, layers, arguments.trained)
         part = thinned(bench.examples("val"), arguments.screen)
         bench.account.fit(lambda size: answer(bench, "val", part, [None, *ways], steerers, size))
-        best = list(winners(ranked(bench.rows("val"), task)).values())
-        write_json(bench.results.folder / "choices.json", [asdict(choice) for choice in best])
+        choices = ranked(rows_of(bench.rows("val"), part), task)
+        best = list(winners(choices).values())
+        bench.results.write("choices.json", [vars(choice) for choice in best])
         chosen = [way for way in ways if any(choice.matches(way.columns(arguments.seed)) for choice in best)]
         test = bench.examples("test")
-        bench.account.fit(lambda size: answer(bench, "test", test, [None, *chosen], steerers, size))
-        return report(bench, best)
+        shown = frozenset(example.id for example in thinned(test, arguments.shown))
+        bench.account.fit(lambda size: answer(bench, "test", test, [None, *chosen], steerers, size, shown))
+        return report(bench, best, over_strength(bench, choices, part))
 
 
 def as_run(recipe: Recipe) -> Recipe:
@@ -128,12 +134,16 @@ class Steerers:
         )
 
     def of(self, method: type[Fitted], kind: str, layer: int) -> Fitted:
-        if (method, kind, layer) not in self.made:
+        def fit(_: list[int]) -> list[Fitted]:
             train = self.bank.at(layer, layer)
             train = train.rows([row for row, behavior in enumerate(train.behavior) if behavior == kind])
             options = self.bench.recipe.fit() if method is L2S else {}
             options |= {"seed": self.bench.common.seed} if seeded(method) else {}
-            self.made[method, kind, layer] = method.fit(train, **options)
+            return [method.fit(train, **options)]
+
+        if (method, kind, layer) not in self.made:
+            name = f"{method.__name__}-{kind}-layer-{layer}-seed-{self.bench.common.seed}"
+            (self.made[method, kind, layer],) = self.bench.kept_fits.all([name], fit)
         return self.made[method, kind, layer]
 
 
@@ -144,8 +154,12 @@ def answer(
     ways: Sequence["Way | None"],
     steerers: Steerers,
     size: int,
+    pictured: frozenset[str] = frozenset(),
 ) -> None:
-    """A row for every example in every way, but for those that are there; None is the unsteered model."""
+    """A row for every example in every way, but for those that are there; None is the unsteered model.
+
+    Images of `pictured` ids are kept for the report.
+    """
     task, seed = bench.task, bench.common.seed
     for way in track(ways, f"{split}: captions", transient=True):
         columns = UNSTEERED | {"seed": seed} if way is None else way.columns(seed)
@@ -157,23 +171,35 @@ def answer(
             texts = caption_by_steps(
                 bench.vlm, [e.prompt for e in chunk], fitted, strength, max_new_tokens=task.max_new_tokens
             )
-            made = [row_of(task, split, e, columns, text) for e, text in zip(chunk, texts, strict=True)]
-            bench.results.append(made)
+            images = [picture(e, bench.results) if e.id in pictured else "" for e in chunk]
+            bench.results.append(
+                row_of(task, split, e, columns, text, image)
+                for e, text, image in zip(chunk, texts, images, strict=True)
+            )
 
 
-def report(bench: Bench, best: Sequence[Choice]) -> list[Record]:
-    """Table and page of the test captions, in the settings that were chosen."""
-    folder = bench.results.folder
+def over_strength(bench: Bench, choices: Sequence[Choice], part: Sequence[Example]) -> list[Record]:
+    """Curves of the screened examples: each method at the layer and the decisions that it did best at."""
+    first: dict[str, Choice] = {}
+    for choice in choices:
+        first.setdefault(choice.method, choice)
+    return curves(rows_of(bench.rows("val"), part), bench.task, {choice.name: choice for choice in first.values()})
+
+
+def report(bench: Bench, best: Sequence[Choice], measured: Sequence[Record]) -> list[Record]:
+    """Table, curves and page of the test captions, in the settings that were chosen."""
     rows = [row for row in bench.rows("test") if any(choice.matches(row) for choice in best)]
-    records = table(rows, bench.task.metrics, skipped=len(bench.results.skipped))
-    write_json(folder / "table.json", records)
-    bench.note_cost()
-    page = write_report(
-        folder, f"Captions steered decision by decision, {bench.vlm.name}", metric="chair_s", lower_is_better=True
+    bench.results.write("curves.json", measured)
+    leading: dict[str, Any] = {"metric": "chair_s", "lower_is_better": True}
+    return conclude(
+        bench,
+        table_of(bench, rows, **leading),
+        f"Captions steered decision by decision, {bench.vlm.name}",
+        curves=measured,
+        curve_metrics=drawn(bench.task),
+        curve_note="validation, at the layer and the decisions at which each method did best",
+        **leading,
     )
-    rich.print((folder / "table.md").read_text(encoding="utf-8"))
-    rich.print(f"Table, figures and page are in {page}")
-    return records
 
 
 def main() -> None:

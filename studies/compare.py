@@ -11,19 +11,18 @@ answered once, in the settings so chosen.
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-import rich
-
-from studies.metrics import GROUP, Record, Row, table
+from studies.metrics import GROUP, Record, Row
 from studies.parts.bench import Bench, opened
 from studies.parts.choosing import Choice, Grid, curves, drawn, finalists, ranked, thinned, winners
 from studies.parts.controls import YES_NO_CONTROLS, LogitThreshold, answer_words, is_yes_no
+from studies.parts.ending import conclude, table_of
 from studies.parts.fitting import STEERING
 from studies.parts.needs import seeded
 from studies.parts.preparing import Common, known, prepare
 from studies.parts.results import key, write_json
 from studies.parts.running import run_study
+from studies.parts.validation import rows_of
 from studies.plots.picture import comparison_picture
-from studies.report import write_report
 from studies.run import row_of
 
 THRESHOLD = "LogitThreshold"  # the one control that steers nothing
@@ -65,7 +64,7 @@ def compare(arguments: Arguments) -> list[Record]:
         for setting in settings:
             if setting.seed == arguments.seed:
                 setting.steerer.save(bench.results.folder / "steerers" / type(setting.steerer).__name__)
-        return report(bench, best)
+        return report(bench, best, arguments.screen)
 
 
 def choose(bench: Bench, methods: Sequence[str], screen: int) -> dict[str, Choice]:
@@ -73,8 +72,7 @@ def choose(bench: Bench, methods: Sequence[str], screen: int) -> dict[str, Choic
     examples, seed = bench.examples("val"), bench.common.seed
     part = thinned(examples, screen)
     bench.answer("val", part, [setting for name in methods for setting in bench.candidates(name)])
-    screened = {example.id for example in part}
-    final = finalists(ranked([row for row in bench.rows("val") if row["id"] in screened], bench.task))
+    final = finalists(ranked(rows_of(bench.rows("val"), part), bench.task))
     bench.answer("val", examples, [bench.setting(choice, seed) for choice in final])
     kept = [row for row in bench.rows("val") if any(choice.matches(row) for choice in final)]
     best = winners(ranked(kept, bench.task))
@@ -106,27 +104,24 @@ def answer_by_threshold(bench: Bench, size: int) -> None:
         )
 
 
-def report(bench: Bench, best: dict[str, Choice]) -> list[Record]:
-    """Table, curves, figures and page from the rows."""
-    folder, task = bench.results.folder, bench.task
-    chosen = list(best.values())
+def report(bench: Bench, best: dict[str, Choice], screen: int) -> list[Record]:
+    """Table, curves, figures and page from the rows.
+
+    The curves are of the examples that the whole grid was tried on, since finalists alone have rows of the others.
+    """
+    task, chosen = bench.task, list(best.values())
     rows = [row for row in bench.rows("test") if row["method"] == THRESHOLD or any(one.matches(row) for one in chosen)]
-    records = table(rows, task.metrics, skipped=len(bench.results.skipped))
-    write_json(folder / "table.json", records)
-    measured = curves(bench.rows("val"), task, best)
-    write_json(folder / "curves.json", measured)
-    bench.note_cost()
-    page = write_report(
-        folder,
+    measured = curves(rows_of(bench.rows("val"), thinned(bench.examples("val"), screen)), task, best)
+    bench.results.write("curves.json", measured)
+    records = conclude(
+        bench,
+        table_of(bench, rows),
         f"{task.name} on {bench.vlm.name}",
-        metric=task.objective,
         curves=measured,
         curve_metrics=drawn(task),
-        curve_note="validation, at the layers chosen for each method",
+        curve_note="validation examples of the screening, at the layers chosen for each method",
     )
     draw_example(bench, rows)
-    rich.print((folder / "table.md").read_text(encoding="utf-8"))
-    rich.print(f"Table, figures and page are in {page}")
     return records
 
 

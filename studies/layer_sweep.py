@@ -21,10 +21,11 @@ import numpy as np
 from studies.metrics import GROUP, Metric, Record, Row, difference, estimate, group
 from studies.parts.bench import Bench, opened
 from studies.parts.choosing import Choice, Grid, floor, winners
+from studies.parts.ending import table_of
 from studies.parts.fidelity import agreement, averaged
 from studies.parts.fitting import STEERING
 from studies.parts.needs import adds, needs_vectors, reads_context
-from studies.parts.preparing import Common, known, prepare
+from studies.parts.preparing import Common, check_blocks, known, prepare
 from studies.parts.running import run_study
 from studies.parts.validation import about, apart, choose_on, finish, judged_rows, rows_of
 from studies.plots.figures import both
@@ -54,8 +55,7 @@ def layer_sweep(arguments: Arguments) -> list[Record]:
         known(name, STEERING, "method")
     vlm, task, recipe = prepare(arguments)
     blocks = range(vlm.n_layers)
-    if outside := sorted({*arguments.writes, *arguments.reads} - {*blocks}):
-        raise ValueError(f"{vlm.name} has no block {outside[0]}: its {vlm.n_layers} blocks count from 0.")
+    check_blocks(vlm, arguments.writes, arguments.reads)
     strengths = arguments.strength or ((recipe.strength,) if recipe.strength else STRENGTHS)
     grid = Grid(tuple(sorted(arguments.writes or blocks)), tuple(sorted(arguments.reads or blocks)), strengths)
     names = tuple(dict.fromkeys(("NoSteering", *arguments.methods)))
@@ -71,7 +71,8 @@ def layer_sweep(arguments: Arguments) -> list[Record]:
         bench.results.write("fidelity.json", fidelity)
         rows = judged_rows(bench, rest, list(best.values()), arguments.shown)
         title = f"Which layer steers best? {task.name} on {vlm.name}"
-        return finish(bench, rows, title, draw(bench, cells, fidelity, best, len(part)))
+        pictures = draw(bench, cells, fidelity, best, len(part))
+        return finish(bench, rows, table_of(bench, rows), title, pictures, answer=said(cells, task.objective))
 
 
 def per_layers(choices: Sequence[Choice]) -> list[Choice]:
@@ -168,6 +169,23 @@ def draw(
     )
     text = f"{objective.capitalize()} over the steered layer, at each layer's best strength and context within the"
     return [(file, f"{text} budget, with 95% bands. {note}."), *figures]
+
+
+def said(cells: Sequence[Record], objective: str) -> list[str]:
+    """Each method's layers as the rule takes them, and how many others cannot be told from them."""
+    sentences = []
+    of_objective = [cell for cell in cells if cell["metric"] == objective and cell["writes"] is not None]
+    for chosen in (cell for cell in of_objective if cell["chosen"]):
+        own = [cell for cell in of_objective if cell["method"] == chosen["method"]]
+        alike = sum(cell["reach"] and cell["kept"] for cell in own if cell is not chosen)
+        reading = chosen["reads"] is not None
+        where = f"L* = {chosen['writes']}" + (f" with the context of L' = {chosen['reads']}" if reading else "")
+        others = f"{alike} of the other {len(own) - 1} {'pairs of layers' if reading else 'layers'} within the budget"
+        sentences.append(
+            f"{chosen['method']} is steered best at {where} ({objective.replace('_', ' ')} {chosen['value']:.3f}, "
+            f"n = {chosen['n']:,}); {others} cannot be told from it by the paired 95% interval."
+        )
+    return sentences
 
 
 def along(cells: Sequence[Record], layer: str) -> list[Record]:

@@ -89,7 +89,7 @@ def answer(
         total = sum(len(chunk) * len(group) for chunk, groups in work for group in groups)
         bar = progress.add_task(f"{split}: replies", total=total)
         for (chunk, groups), parts in zip(work, answers, strict=True):
-            images = [_picture(example, results) if example.id in pictured else "" for example in chunk]
+            images = [picture(example, results) if example.id in pictured else "" for example in chunk]
             for group, replies in zip(groups, parts, strict=True):
                 made = [
                     row_of(task, split, example, setting.columns(), replies[number * len(chunk) + i], images[i])
@@ -164,7 +164,7 @@ def spread(work: Sequence[tuple[Chunk, Sequence[Group]]], workers: int) -> list[
     ]
 
 
-def _picture(example: Example, results: Results) -> str:
+def picture(example: Example, results: Results) -> str:
     """Keep the example's first image; its name relative to the folder, "" where it has none."""
     images = example.prompt.images()
     return results.save_image(example.id, images[0]) if images else ""

@@ -115,7 +115,7 @@ def speed(arguments: Arguments) -> None:
     for record in result["times"]:
         table.add_row(record["what"], record["who"], f"{record['seconds']:.4f}", f"{record['ratio']:.2f}")
     rich.print(table)
-    rich.print(f"The table is in {arguments.write or arguments.out / f'{name}.md'}")
+    print(f"The table is in {arguments.write or arguments.out / f'{name}.md'}")
 
 
 def main() -> None:

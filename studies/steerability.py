@@ -15,10 +15,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from studies.metrics import GROUP, Record, Row, estimate, group, ratio
+from studies.metrics import ALL, GROUP, Record, Row, called, estimate, group, ratio
 from studies.parts.bench import Bench, opened
 from studies.parts.choosing import Choice, Grid, winners
+from studies.parts.ending import table_of
 from studies.parts.fidelity import added, agreement, averaged
+from studies.parts.finding import leaders
 from studies.parts.fitting import STEERING
 from studies.parts.geometry import alike, on_plane, plane
 from studies.parts.needs import adds, needs_vectors
@@ -74,7 +76,10 @@ def steerability(arguments: Arguments) -> list[Record]:
         bench.results.write("cosines.json", near)
         bench.results.write("geometry.json", pairwise)
         pictures = draw(bench, best, happened, near, pairwise, len(rest))
-        return finish(bench, rows, f"Whom does steering help? {task.name} on {vlm.name}", pictures)
+        records = table_of(bench, rows)
+        answer = said(leaders(records, task.objective), happened)
+        title = f"Whom does steering help? {task.name} on {vlm.name}"
+        return finish(bench, rows, records, title, pictures, answer=answer)
 
 
 def effects(rows: Sequence[Row]) -> list[Record]:
@@ -99,6 +104,25 @@ def effects(rows: Sequence[Row]) -> list[Record]:
 def _change(row: Row, before: Row) -> dict[str, bool]:
     right, was_right = (one["parsed"] == row["target"] for one in (row, before))
     return {"right": right, "was_right": was_right, "changed": row["parsed"] != before["parsed"]}
+
+
+def said(leading: Sequence[Record], happened: Sequence[Record]) -> list[str]:
+    """How many wrong answers each leading method repaired, and how many right ones it broke."""
+    by_name = {(group(r), r["metric"]): r for r in happened if r["subset"] == ALL}
+    sentences = []
+    for leader in leading:
+        repaired, broken = (by_name[group(leader), name] for name in ("repaired_of_wrong", "broken_of_right"))
+        sentences.append(
+            f"{called(leader)} repairs {_share(repaired)} of the answers that were wrong without steering "
+            f"and breaks {_share(broken)} of those that were right."
+        )
+    return sentences
+
+
+def _share(record: Record) -> str:
+    if not np.isfinite(record["value"]):
+        return "none"
+    return f"{record['value']:.1%} (95% interval {record['low']:.1%} to {record['high']:.1%}, n = {record['n']:,})"
 
 
 def layers(bench: Bench, best: dict[str, Choice]) -> tuple[int, int]:

@@ -8,12 +8,15 @@ method at the strength that the choice took, the curves show all of them. `front
 beats both in effect and in quality.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from studies.metrics import Record, group
+from studies.metrics import Record, called, group
 from studies.parts.bench import Bench, opened
 from studies.parts.choosing import BUDGET, Choice, Grid, curves, drawn, floor, winners
 from studies.parts.controls import YES_NO_CONTROLS, is_yes_no
+from studies.parts.ending import table_of
+from studies.parts.finding import leaders
 from studies.parts.fitting import STEERING
 from studies.parts.preparing import Common, known, prepare
 from studies.parts.running import run_study
@@ -56,11 +59,14 @@ def strength_sweep(arguments: Arguments) -> list[Record]:
         bench.results.write("front.json", front(among))
         kept = [row for row in rows if any(choice.matches(row) for choice in best.values())]
         title = f"How much quality does effect cost? {task.name} on {vlm.name}"
+        records = table_of(bench, kept)
         return finish(
             bench,
             kept,
+            records,
             title,
             [draw(bench, among, best, len(rest))],
+            answer=said(leaders(records, task.objective)[:1], among, task.objective),
             curves=measured,
             curve_metrics=drawn(task),
             curve_note="validation, at the layers chosen for each method on other examples",
@@ -74,14 +80,41 @@ def all_strengths(choice: Choice, grid: Grid) -> list[Choice]:
     return [replace(choice, strength=strength) for strength in grid.strengths]
 
 
+def least_of(among: Sequence[Record]) -> float:
+    """The least share of well-formed replies that keeps within the budget, on the judged examples."""
+    return floor(
+        [
+            Choice(p["method"], None, None, None, p["effect"][0], p["quality"][0])
+            for p in among
+            if p["method"] == "NoSteering"
+        ]
+    )
+
+
+def said(leading: Sequence[Record], among: Sequence[Record], objective: str) -> list[str]:
+    """The leading method's best strength, and the one from which on its quality is below the budget."""
+    sentences = []
+    for leader in (one for one in leading if one["strength"] is not None):
+        own = sorted((p for p in among if called(p) == called(leader)), key=lambda p: p["strength"])
+        least = least_of(among)
+        within = [p for p in own if p["quality"][0] >= least]
+        top = max(within or own, key=lambda p: p["effect"][0])
+        first = next((p for p in own if p["quality"][0] < least), None)
+        share = f"{1 - BUDGET:.0%} of the unsteered share of well-formed replies"
+        falls = f"no strength up to {own[-1]['strength']:g} brings it below {share}"
+        if first is not None:
+            falls = f"at strength {first['strength']:g} it falls below {share} ({first['quality'][0]:.0%} are left)"
+        sentences.append(
+            f"{called(leader)} leads at strength {leader['strength']:g}, which was chosen on other examples. Over all "
+            f"strengths its {objective.replace('_', ' ')} is highest at {top['strength']:g} ({top['effect'][0]:.3f}, "
+            f"n = {top['n']:,}), and {falls}."
+        )
+    return sentences
+
+
 def draw(bench: Bench, among: list[Record], best: dict[str, Choice], n: int) -> tuple:
     """The trade-off's figure, with what is to be said below it."""
-    unsteered = [
-        Choice(p["method"], None, None, None, p["effect"][0], p["quality"][0])
-        for p in among
-        if p["method"] == "NoSteering"
-    ]
-    least, note = floor(unsteered), about(bench, n)
+    least, note = least_of(among), about(bench, n)
     chosen = [group(vars(choice)) for choice in best.values()]
     objective = bench.task.objective
     file = both(

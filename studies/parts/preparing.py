@@ -1,5 +1,6 @@
 """From a study's arguments to its model, task and recipe; what cannot run is refused before anything is loaded."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def prepare(common: Common) -> tuple[VLM, Task, Recipe]:
 
 
 def check_arguments(arguments: Any) -> None:
-    """Raise ValueError for a list that names something twice or no method, and for a number below the least."""
+    """Raise ValueError for a list that names something twice or no method, and for a number outside its range."""
     for field in fields(arguments):
         flag, value = f"--{field.name.replace('_', '-')}", getattr(arguments, field.name)
         if isinstance(value, tuple) and len(set(value)) < len(value):
@@ -74,6 +75,18 @@ def check_arguments(arguments: Any) -> None:
         least = 0 if field.name in FROM_ZERO else 1
         if type(value) is int and value < least:
             raise ValueError(f"{flag} is {value}; it must be at least {least}.")
+        if field.name == "strength" and (wrong := [one for one in value if not 0 < one < float("inf")]):
+            raise ValueError(f"{flag} has {wrong[0]:g}; give multiples of the contrast vector above 0.")
+        if field.name == "share" and not 0 < value <= 1:
+            raise ValueError(f"{flag} is {value:g}; give a share of the grid's cost above 0 and at most 1.")
+        if field.name == "budget" and not 0 <= value < 1:
+            raise ValueError(f"{flag} is {value:g}; give a share of well-formed replies from 0 to below 1.")
+
+
+def check_blocks(vlm: VLM, *blocks: Sequence[int]) -> None:
+    """Raise ValueError for a decoder block that the model has not."""
+    if outside := sorted({block for each in blocks for block in each} - {*range(vlm.n_layers)}):
+        raise ValueError(f"{vlm.name} has no block {outside[0]}: its {vlm.n_layers} blocks count from 0.")
 
 
 def guard_of(common: Common) -> LlamaGuard | None:

@@ -6,13 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import rich
-
-from studies.metrics import Record, Row, table
+from studies.metrics import Record, Row
 from studies.parts.bench import Bench
 from studies.parts.choosing import Choice, ranked, thinned
-from studies.parts.results import write_json
-from studies.report import write_report
+from studies.parts.ending import conclude
 from studies.tasks.task import Example
 
 
@@ -64,19 +61,13 @@ def about(bench: Bench, n: int, seeds: int = 1) -> str:
 
 
 def finish(
-    bench: Bench, rows: Sequence[Row], title: str, pictures: Sequence[tuple[Path, str]], **more: Any
+    bench: Bench,
+    rows: Sequence[Row],
+    records: list[Record],
+    title: str,
+    pictures: Sequence[tuple[Path, str]],
+    **more: Any,
 ) -> list[Record]:
-    """Write table and page of these rows, and say where they lie; gives the table's records.
-
-    `more` goes to `write_report`.
-    """
-    folder, task = bench.results.folder, bench.task
-    records = table(rows, task.metrics, skipped=len(bench.results.skipped))
-    write_json(folder / "table.json", records)
-    bench.note_cost()
+    """`conclude` for a table of validation examples, whose page shows replies to these alone."""
     judged = frozenset(row["id"] for row in rows)  # and not what settings were chosen on
-    more |= {"metric": task.objective, "split": "val", "extra_figures": pictures, "among": judged}
-    page = write_report(folder, title, **more)
-    rich.print((folder / "table.md").read_text(encoding="utf-8"))
-    rich.print(f"Table, figures and page are in {page}")
-    return records
+    return conclude(bench, records, title, split="val", extra_figures=pictures, among=judged, **more)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -63,52 +62,6 @@ def grid_choice(search: Search) -> int | None:
     scores = search.measure([None, index], count)
     within = scores[index][1] >= search.floor(count)
     return index if within and scores[index][0] > scores[None][0] else None
-
-
-def summary(records: Sequence[Record]) -> list[Record]:
-    """One line a method, share and way of searching: means over the halves, and 95% of them for the relative effect."""
-    groups: dict[tuple[Any, ...], list[Record]] = {}
-    for record in records:
-        groups.setdefault((record["method"], record["share"], record["pruned"]), []).append(record)
-    lines = []
-    for (method, share, pruned), own in groups.items():
-        effect, full, best, plain_effect = (
-            np.array([record[name] for record in own]) for name in ("effect", "full", "best", "unsteered")
-        )
-        relative, gains = effect / full, np.array([effect.mean(), full.mean()]) - plain_effect.mean()
-        low, high = np.percentile(relative, [2.5, 97.5])
-        lines.append(
-            {"method": method, "share": share, "pruned": pruned, "halves": len(own)}
-            | {"cost": float(np.mean([record["cost"] for record in own])), "value": float(relative.mean())}
-            | {"low": float(low), "high": float(high), "within": float((relative >= GOAL["effect"]).mean())}
-            | {"effect": float(effect.mean()), "full": float(full.mean()), "best": float(best.mean())}
-            | {"of_best": float((effect / best).mean()), "unsteered": float(plain_effect.mean())}
-            | {"gain": float(gains[0] / gains[1]) if gains[1] > 0 else float("nan")}
-            | {name: float(np.mean([record[name] for record in own])) for name in ("kept", "full_kept")}
-        )
-    return lines
-
-
-def said(line: Record) -> str:
-    """The line as a sentence, the miss included where there is one."""
-    reached = line["value"] >= GOAL["effect"] and line["cost"] <= GOAL["cost"]
-    verdict = "The goal is reached" if reached else "The goal is missed"
-    missed = [
-        f"{name} {abs(line[field] - GOAL[name]):.3f} {side}"
-        for name, field, side, short in (
-            ("effect", "value", "too low", line["value"] < GOAL["effect"]),
-            ("cost", "cost", "too high", line["cost"] > GOAL["cost"]),
-        )
-        if short
-    ]
-    return (
-        f"{line['method']}: {line['value']:.1%} of the whole grid's effect ({line['effect']:.3f} against "
-        f"{line['full']:.3f}; unsteered {line['unsteered']:.3f}; {line['gain']:.0%} of its gain), and "
-        f"{line['of_best']:.1%} of the best that any candidate has there, at {line['cost']:.1%} "
-        f"of its cost, mean of {line['halves']} halves, of which {line['within']:.0%} lie within 5%; budget kept on "
-        f"{line['kept']:.0%} of the judged halves, by the whole grid's choice on {line['full_kept']:.0%}. "
-        f"{verdict}{': ' + ', '.join(missed) if missed else ''}."
-    )
 
 
 def regret_figure(lines: Sequence[Record], *, caption: str = "", theme: Theme = LIGHT) -> Figure:

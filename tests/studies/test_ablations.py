@@ -10,9 +10,8 @@ from matplotlib.figure import Figure
 
 from methods import L2S, Contrasts, Query
 from studies.ablations import Arguments, ablations, changed
-from studies.metrics import ALL, YES_NO
+from studies.metrics import ALL
 from studies.parts.fidelity import dead
-from studies.parts.over_seeds import estimate_over_seeds
 from studies.parts.results import read_rows
 from studies.parts.variants import FACTORS, Variant, drawn, folded, standard, together, variants
 from studies.recipes import EMBEDDED_POPE, EMBEDDED_SAFETY
@@ -77,12 +76,18 @@ def test_every_variant_has_its_rows_and_a_killed_study_goes_on(tmp_path, monkeyp
     default = next(record for record in own if record["variant"] is None)
     assert len(own) == len({record["variant"] for record in own})
     assert default["difference"] == 0
+    lines = {r["variant"]: r for r in records if (r["method"], r["subset"], r["metric"]) == ("L2S", ALL, "accuracy")}
+    for record in own:  # the page shows one interval and one difference for one number
+        same = ("value", "low", "high", "difference", "difference_low", "difference_high")
+        assert [record[name] for name in same] == [lines[record["variant"]][name] for name in same]
     assert "single changes to L2S" in (tmp_path / "report.html").read_text()
     drawn_once = (tmp_path / "figures" / "ablations.png").read_bytes()
     monkeypatch.setattr(Figure, "savefig", lambda self, file, **how: Path(file).write_bytes(drawn_once))
     rows = (tmp_path / "rows.jsonl").read_bytes()
     (tmp_path / "rows.jsonl").write_bytes(rows[: len(rows) * 3 // 4])
-    assert str(ablations(arguments)) == str(records)
+    with monkeypatch.context() as patch:
+        patch.setattr("studies.ablations.trained", lambda *args: pytest.fail("it was trained again"))
+        assert str(ablations(arguments)) == str(records)
     assert len(read_rows(tmp_path)) == len(rows.splitlines())
 
 
@@ -97,24 +102,6 @@ def test_a_unit_is_dead_where_no_context_switches_it_on():
     network = L2S(0, 0, "", torch.tensor([[1.0, 0], [-1, 0], [-1, -2]]), torch.zeros(3), torch.ones(2, 3))
     assert dead(network, contexts) == pytest.approx(2 / 3)
     assert dead(replace(network, encoder_bias=torch.tensor([0.0, 1.5, 0.0])), contexts) == pytest.approx(1 / 3)
-
-
-def test_intervals_over_seeds_hold_what_seeds_add_and_a_variant_minus_itself_is_nothing():
-    rows = [
-        {"id": f"{number:02}", "seed": seed, "parsed": "yes", "target": "yes" if right else "no"}
-        for number in range(20)
-        for seed, right in ((0, True), (1, number % 2 == 0), (2, False))
-    ]
-    accuracy = YES_NO[0]
-    several = estimate_over_seeds(rows, rows, accuracy)
-    assert (several["value"], several["n"], several["seeds"]) == (0.5, 20, 3)
-    # Three seeds with accuracies 1, 0.5 and 0: three draws give the mean 0 or 1 with a chance of 1/27 each.
-    assert several["low"] < 0.1
-    assert several["high"] > 0.9
-    assert (several["difference"], several["difference_low"], several["difference_high"]) == (0, 0, 0)
-    one = [row for row in rows if row["seed"] == 0]
-    assert estimate_over_seeds(one, rows, accuracy)["difference"] == 0.5
-    assert estimate_over_seeds(one, one, accuracy)["low"] == 1
 
 
 def test_the_finding_counts_the_changes_that_their_interval_tells_from_nothing():

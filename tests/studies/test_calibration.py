@@ -13,8 +13,9 @@ from studies.metrics import Row
 from studies.parts.choosing import STRENGTHS, thinned
 from studies.parts.results import Results, read_rows
 from studies.parts.units import Setting
-from studies.search.regret import halved, regret_figure, regrets, said, summary
+from studies.search.regret import halved, regret_figure, regrets
 from studies.search.searching import Account, Search, interleaved
+from studies.search.summing_up import said, summary
 from studies.search.trials import Trials, unsteered
 from studies.tasks import TASKS, Example
 
@@ -117,6 +118,7 @@ def test_regret_is_none_where_the_search_may_cost_the_whole_grid():
     assert [record["effect"] for record in whole] == [record["full"] for record in whole]
     lines = summary([{"method": "L2S"} | record for record in records])
     assert "of the whole grid's effect" in said(lines[0])
+    assert "the grid gains nothing" in said(lines[0] | {"gain": float("nan")})
     assert len(regret_figure(lines).axes) == 1
 
 
@@ -171,6 +173,11 @@ def test_the_study_writes_its_regret(tmp_path):
     assert (tmp_path / "figures" / "cost.png").exists()
     assert (tmp_path / "figures" / "divergence.png").exists()
     page = (tmp_path / "report.html").read_text()
+    lines = (tmp_path / "table.md").read_text().splitlines()
+    assert "MeanSteering: " in lines[2]
+    assert lines[4] == "## the search against the whole grid, mean of 2 halves"
+    assert sum(line.startswith("| MeanSteering | replies alone | 20% |") for line in lines) == 1
+    assert "The search against the whole grid" in page
     assert "the image of" in page
     assert "no image" not in page
 

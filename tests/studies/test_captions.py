@@ -58,18 +58,29 @@ def test_steps_without_steering_are_the_models_own_captions() -> None:
     assert caption_by_steps(vlm, prompts, {GOING_ON: steerer}, 3.0, max_new_tokens=40) != list(whole)
 
 
-def test_the_study_leaves_its_table_and_resumes(tmp_path: Path) -> None:
+def test_the_study_leaves_its_table_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = Arguments(out=tmp_path, screen=1, trained=6, limit=2, strength=(1.0,), layers=(4,))
     records = study(small)
     kinds = ("object", "going on", "both")
     steered = {(name, kind) for name in ("MeanSteering", "L2S") for kind in kinds}
     assert {(r["method"], r["variant"]) for r in records} == {("NoSteering", None), *steered}
     assert "L2S (going on)" in (tmp_path / "table.md").read_text()
+    assert "no image" not in (tmp_path / "report.html").read_text()
+    assert (tmp_path / "figures" / "strength.png").exists()
+    assert {c["method"] for c in json.loads((tmp_path / "curves.json").read_text())} == {
+        "NoSteering",
+        "MeanSteering",
+        "L2S",
+    }
     recipe = json.loads((tmp_path / "recipe.json").read_text())["settings"]["recipe"]
     assert (recipe["pool"], recipe["checkpoint"], recipe["scope"]) == ("last", "last", "response")
     assert {"chair_s", "chair_i", "recall", "object_f1"} <= {r["metric"] for r in records}
     rows = (tmp_path / "rows.jsonl").read_text()
-    study(small)
+    torn = "".join(rows.splitlines(keepends=True)[:-4])
+    (tmp_path / "rows.jsonl").write_text(torn)
+    with monkeypatch.context() as patch:
+        patch.setattr(L2S, "fit", lambda *args, **options: pytest.fail("it was fitted again"))
+        study(small)
     assert (tmp_path / "rows.jsonl").read_text() == rows
     assert "Captions steered decision by decision" in (tmp_path / "report.html").read_text()
 

@@ -10,8 +10,10 @@ import pytest
 from interv import VLM, Prompt
 from methods import ContrastPair
 from studies.compare import Arguments, compare
+from studies.metrics import accuracy, estimate
 from studies.parts.choosing import Choice, finalists, ranked, winners
 from studies.parts.controls import LogitThreshold, answer_words, is_yes_no
+from studies.parts.ending import tell
 from studies.parts.results import Results, read_rows
 from studies.recipes import RECIPES
 from studies.run import readable
@@ -76,6 +78,32 @@ def test_table_holds_both_controls_and_paired_differences(finished: Path) -> Non
     assert set(SMALL.methods) == set(whole)
     assert whole["NoSteering"]["difference"] == 0
     assert all(record["difference_low"] is not None for record in whole.values())
+
+
+def test_intervals_of_a_method_of_several_seeds_hold_its_seeds(finished: Path) -> None:
+    table = json.loads((finished / "table.json").read_text())
+    (record,) = (r for r in table if (r["method"], r["subset"], r["metric"]) == ("L2S", "all", "accuracy"))
+    rows = [row for row in read_rows(finished) if (row["split"], row["method"]) == ("test", "L2S")]
+    expected = estimate(rows, [accuracy])[0]
+    assert (record["low"], record["high"], record["seeds"]) == (expected["low"], expected["high"], 2)
+    assert "over seeds" in (finished / "table.md").read_text()
+
+
+def test_curves_are_of_the_screened_examples_alone(finished: Path) -> None:
+    curves = json.loads((finished / "curves.json").read_text())
+    whole = [record for record in curves if (record["subset"], record["metric"]) == ("all", "accuracy")]
+    assert {record["n"] for record in whole} == {SMALL.screen * 3}
+    assert {record["method"] for record in whole} == {*SMALL.methods} - {"LogitThreshold"}
+
+
+def test_the_console_has_the_first_table_and_a_path_to_copy(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    file, page = tmp_path / "table.md", tmp_path / ("long" * 20) / "run [1]" / "report.html"
+    file.write_text("# title\n\nfound [0.1 to 0.2]\n\n## accuracy\n\n| 1 |\n\n## recall\n\n| 2 |\n")
+    tell(file, page)
+    said = capsys.readouterr().out
+    assert said.startswith("# title\n\nfound [0.1 to 0.2]\n\n## accuracy\n\n| 1 |\n")
+    assert "recall" not in said
+    assert said.splitlines()[-1] == f"Table, figures and page are in {page}"
 
 
 def test_a_run_cut_at_any_line_resumes_to_the_same_rows(finished: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Laws of the finding: it is computed, and says so whichever way the table falls."""
 
-from studies.parts.finding import finding
+from studies.metrics import accuracy, table
+from studies.parts.finding import against_best, finding, leaders
 
 
 def record(method, value, *, difference=0.1, spread=0.05, **fields):
@@ -40,6 +41,27 @@ def test_the_finding_says_when_a_control_is_not_beaten():
     assert finding([*steered, record("LogitThreshold", 0.8)], "accuracy")[1] == (
         "It is ahead of the control LogitThreshold (0.800)."
     )
+
+
+def test_all_that_cannot_be_told_from_the_best_are_named():
+    def rows(method, wrong):
+        setting = {"method": method, "strength": 1.0, "reads": 6, "writes": 4, "seed": 0, "task": "t", "split": "val"}
+        return [
+            {"id": f"{n:02}", "subset": "s", "target": "yes", "parsed": "no" if n < wrong else "yes"} | setting
+            for n in range(40)
+        ]
+
+    answered = rows("NoSteering", 30) + rows("L2S", 4) + rows("MeanSteering", 5) + rows("NormRnd", 28) + rows("P2S", 0)
+    records = against_best(table(answered, [accuracy]), answered, accuracy)
+    assert [record["method"] for record in leaders(records, "accuracy")] == ["L2S", "MeanSteering"]
+    said = finding(records, "accuracy")
+    assert said[1] == (
+        "MeanSteering (\u22120.025) cannot be told apart from the best: its paired 95% interval holds 0."
+    )
+    apart = [record for record in records if record["method"] != "MeanSteering"]
+    assert finding(apart, "accuracy")[1] == "The paired 95% intervals of all other methods that steer leave it ahead."
+    lower = against_best(table(answered, [accuracy]), answered, accuracy, lower_is_better=True)
+    assert [record["method"] for record in leaders(lower, "accuracy", lower_is_better=True)] == ["NormRnd"]
 
 
 def test_settings_chosen_on_the_table_are_called_that():

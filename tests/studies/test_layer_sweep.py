@@ -37,6 +37,16 @@ def test_every_pair_of_layers_has_a_cell(swept):
     assert {"layers-L2S.png", "layers-L2S-dark.png", "context-L2S.png", "steered.png"} <= figures
 
 
+def test_the_page_opens_with_the_layers_that_were_found(swept):
+    _, _, folder = swept
+    opening = (folder / "table.md").read_text().splitlines()[2]
+    best = {choice["method"]: choice for choice in json.loads((folder / "choices.json").read_text())}
+    chosen = best["L2S"]
+    assert f"L2S is steered best at L\\* = {chosen['writes']} with the context of L' = {chosen['reads']} (" in opening
+    assert "of the other 3 pairs of layers within the budget cannot be told from it" in opening
+    assert "of the other 1 layers" in opening
+
+
 def test_layers_are_chosen_on_other_examples_than_the_table_measures(swept):
     _, records, folder = swept
     rows = read_rows(folder)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from interv import VLM
+from studies import calibration as calibration_study
 from studies import compare as compare_study
 from studies import layer_sweep as layer_study
 from studies import speed as speed_study
@@ -63,6 +64,10 @@ def test_a_real_benchmark_refuses_another_ones_recipe() -> None:
         ({"screen": 0}, "--screen is 0"),
         ({"batch_size": 0}, "--batch-size is 0"),
         ({"shown": -1}, "--shown is -1; it must be at least 0"),
+        ({"batch_size": -4}, "--batch-size is -4; it must be at least 1"),
+        ({"strength": (0.5, 0.0)}, "--strength has 0; give multiples of the contrast vector above 0"),
+        ({"strength": (-1.0,)}, "--strength has -1;"),
+        ({"strength": (float("nan"),)}, "--strength has nan;"),
         ({"dtype": "foo"}, "--dtype foo is none of torch's"),
         ({"device": "gpu"}, "--device gpu is none of torch's"),
         ({"guard": "nowhere"}, "--guard and --judge are for mm_safety"),
@@ -71,6 +76,24 @@ def test_a_real_benchmark_refuses_another_ones_recipe() -> None:
 def test_arguments_that_fit_nothing_are_refused_by_their_flag(change: dict, message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
         compare(replace(SMALL, out=tmp_path / "x", **change))
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"share": 0.0}, "--share is 0; give a share of the grid's cost above 0 and at most 1"),
+        ({"share": 1.5}, r"--share is 1\.5;"),
+        ({"budget": 1.0}, "--budget is 1; give a share of well-formed replies from 0 to below 1"),
+        ({"budget": -0.1}, r"--budget is -0\.1;"),
+        ({"halvings": 0}, "--halvings is 0; it must be at least 1"),
+        ({"writes": (3, 3)}, "--writes has 3 twice; give each once"),
+        ({"reads": (9,)}, "tiny-llava has no block 9: its 8 blocks count from 0"),
+    ],
+)
+def test_what_calibration_cannot_do_is_refused_by_its_flag(change: dict, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        calibration_study.calibration(calibration_study.Arguments(out=tmp_path / "x", **change))
     assert not (tmp_path / "x").exists()
 
 

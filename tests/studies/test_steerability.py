@@ -79,6 +79,7 @@ def test_the_study_writes_counts_cosines_and_geometry(tmp_path):
     assert {record["subset"] for record in near} >= {"all", "yes", "no"}
     assert len(pairwise) == 3  # two behaviours, within and between
     assert (tmp_path / "figures" / "projection.png").exists()
+    assert " repairs " in (tmp_path / "table.md").read_text().splitlines()[2].split(". ")[0]
     # One example of each subset chose the settings, and is neither in the table nor among the replies.
     assert {record["n"] for record in records if (record["subset"], record["metric"]) == ("all", "accuracy")} == {6}
     assert "of 6 inputs" in " ".join((tmp_path / "report.html").read_text().split())

@@ -10,7 +10,7 @@ from studies.metrics import ALL, Record
 from studies.parts.choosing import Choice, Grid
 from studies.parts.results import read_rows
 from studies.plots.tradeoff import front, points, trade_off
-from studies.strength_sweep import Arguments, all_strengths, strength_sweep
+from studies.strength_sweep import Arguments, all_strengths, said, strength_sweep
 
 
 def point(method: str, strength: float | None, effect: float, quality: float) -> Record:
@@ -67,6 +67,21 @@ def test_the_study_measures_every_strength_and_resumes_to_the_same_rows(tmp_path
     again = strength_sweep(Arguments(**vars(arguments) | {"out": cut}))
     assert sorted(map(str, read_rows(cut))) == sorted(map(str, read_rows(whole)))
     assert str(again) == str(records)
+
+
+def test_the_answer_says_where_quality_falls_below_the_budget():
+    among = [point("NoSteering", None, 0.5, 1.0)]
+    among += [point("L2S", s, e, q) for s, e, q in ((2.0, 0.95, 0.8), (0.5, 0.7, 1.0), (1.0, 0.9, 0.95))]
+    (sentence,) = said([point("L2S", 0.5, 0.7, 1.0)], among, "accuracy")
+    assert sentence == (
+        "L2S leads at strength 0.5, which was chosen on other examples. Over all strengths its accuracy is highest at "
+        "1 (0.900, n = 10), and at strength 2 it falls below 90% of the unsteered share of well-formed replies (80% "
+        "are left)."
+    )
+    assert (
+        "no strength up to 1 brings it below 90%" in said([among[2]], [p for p in among if p["strength"] != 2], "a")[0]
+    )
+    assert said([], among, "accuracy") == []
 
 
 def test_an_unknown_method_is_named():
