@@ -85,14 +85,14 @@ def study(arguments: Arguments) -> list[Record]:
         steerers = Steerers(bench, layers, arguments.trained)
         part = thinned(bench.examples("val"), arguments.screen)
         bench.account.fit(lambda size: answer(bench, "val", part, [None, *ways], steerers, size))
-        choices = ranked(rows_of(bench.rows("val"), part), task)
-        best = list(winners(choices).values())
-        bench.results.write("choices.json", [vars(choice) for choice in best])
-        chosen = [way for way in ways if any(choice.matches(way.columns(arguments.seed)) for choice in best)]
+        screened = rows_of(bench.rows("val"), part)
+        best = winners(ranked(screened, task))
+        bench.results.write("choices.json", [vars(choice) for choice in best.values()])
+        chosen = [way for way in ways if any(choice.matches(way.columns(arguments.seed)) for choice in best.values())]
         test = bench.examples("test")
         shown = frozenset(example.id for example in thinned(test, arguments.shown))
         bench.account.fit(lambda size: answer(bench, "test", test, [None, *chosen], steerers, size, shown))
-        return report(bench, best, over_strength(bench, choices, part))
+        return report(bench, list(best.values()), curves(screened, task, best))
 
 
 def as_run(recipe: Recipe) -> Recipe:
@@ -178,14 +178,6 @@ def answer(
             )
 
 
-def over_strength(bench: Bench, choices: Sequence[Choice], part: Sequence[Example]) -> list[Record]:
-    """Curves of the screened examples: each method at the layer and the decisions that it did best at."""
-    first: dict[str, Choice] = {}
-    for choice in choices:
-        first.setdefault(choice.method, choice)
-    return curves(rows_of(bench.rows("val"), part), bench.task, {choice.name: choice for choice in first.values()})
-
-
 def report(bench: Bench, best: Sequence[Choice], measured: Sequence[Record]) -> list[Record]:
     """Table, curves and page of the test captions, in the settings that were chosen."""
     rows = [row for row in bench.rows("test") if any(choice.matches(row) for choice in best)]
@@ -197,7 +189,7 @@ def report(bench: Bench, best: Sequence[Choice], measured: Sequence[Record]) -> 
         f"Captions steered decision by decision, {bench.vlm.name}",
         curves=measured,
         curve_metrics=drawn(bench.task),
-        curve_note="validation, at the layer and the decisions at which each method did best",
+        curve_note="validation, at the layer chosen for each method and its decisions",
         **leading,
     )
 

@@ -180,10 +180,11 @@ def said(cells: Sequence[Record], objective: str) -> list[str]:
         alike = sum(cell["reach"] and cell["kept"] for cell in own if cell is not chosen)
         reading = chosen["reads"] is not None
         where = f"L* = {chosen['writes']}" + (f" with the context of L' = {chosen['reads']}" if reading else "")
-        others = f"{alike} of the other {len(own) - 1} {'pairs of layers' if reading else 'layers'} within the budget"
+        tried = f"{len(own)} {'pairs of layers' if reading else 'layers'} tried"
         sentences.append(
             f"{chosen['method']} is steered best at {where} ({objective.replace('_', ' ')} {chosen['value']:.3f}, "
-            f"n = {chosen['n']:,}); {others} cannot be told from it by the paired 95% interval."
+            f"n = {chosen['n']:,}, which also chose it); of the {tried}, {alike} more within the budget "
+            "cannot be told from it by the paired 95% interval."
         )
     return sentences
 

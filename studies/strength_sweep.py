@@ -101,13 +101,13 @@ def said(leading: Sequence[Record], among: Sequence[Record], objective: str) -> 
         top = max(within or own, key=lambda p: p["effect"][0])
         first = next((p for p in own if p["quality"][0] < least), None)
         share = f"{1 - BUDGET:.0%} of the unsteered share of well-formed replies"
-        falls = f"no strength up to {own[-1]['strength']:g} brings it below {share}"
+        falls = f"no strength up to {own[-1]['strength']:g} brings its quality below {share}"
         if first is not None:
-            falls = f"at strength {first['strength']:g} it falls below {share} ({first['quality'][0]:.0%} are left)"
+            falls = f"strength {first['strength']:g} brings its quality below {share} (to {first['quality'][0]:.0%})"
         sentences.append(
-            f"{called(leader)} leads at strength {leader['strength']:g}, which was chosen on other examples. Over all "
-            f"strengths its {objective.replace('_', ' ')} is highest at {top['strength']:g} ({top['effect'][0]:.3f}, "
-            f"n = {top['n']:,}), and {falls}."
+            f"{called(leader)} leads at strength {leader['strength']:g}, which was chosen on other examples. "
+            f"{'Within the budget' if within else 'Over all strengths'} its {objective.replace('_', ' ')} is highest "
+            f"at {top['strength']:g} ({top['effect'][0]:.3f}, n = {top['n']:,}), and {falls}."
         )
     return sentences
 

@@ -74,12 +74,13 @@ def test_the_answer_says_where_quality_falls_below_the_budget():
     among += [point("L2S", s, e, q) for s, e, q in ((2.0, 0.95, 0.8), (0.5, 0.7, 1.0), (1.0, 0.9, 0.95))]
     (sentence,) = said([point("L2S", 0.5, 0.7, 1.0)], among, "accuracy")
     assert sentence == (
-        "L2S leads at strength 0.5, which was chosen on other examples. Over all strengths its accuracy is highest at "
-        "1 (0.900, n = 10), and at strength 2 it falls below 90% of the unsteered share of well-formed replies (80% "
-        "are left)."
+        "L2S leads at strength 0.5, which was chosen on other examples. Within the budget its accuracy is highest at 1 "
+        "(0.900, n = 10), and strength 2 brings its quality below 90% of the unsteered share of well-formed replies "
+        "(to 80%)."
     )
     assert (
-        "no strength up to 1 brings it below 90%" in said([among[2]], [p for p in among if p["strength"] != 2], "a")[0]
+        "no strength up to 1 brings its quality below 90%"
+        in said([among[2]], [p for p in among if p["strength"] != 2], "a")[0]
     )
     assert said([], among, "accuracy") == []
 
