@@ -23,6 +23,12 @@ def pytest_configure(config: pytest.Config) -> None:
     torch.set_num_threads(1)  # tiny models are slower on several threads
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """A study that was run in a test may have set another number, and sums round by it."""
+    torch.set_num_threads(1)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that takes `vlm` runs on every model."""
     if "vlm" in metafunc.fixturenames:

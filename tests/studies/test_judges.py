@@ -395,7 +395,8 @@ def test_two_judges_compare_captions_and_what_they_do_not_answer_is_counted(
     assert even or whole["win_rate"]["value"] == pytest.approx(
         sum(len(own) > len(plain) for own, plain in answered) / len(answered)
     )
-    assert whole["win_rate"]["n"] == len(pairs)  # no row is lost
+    assert whole["win_rate"]["n"] == len(answered)  # those that it stands on
+    assert whole["valid"]["n"] == len(pairs)  # no row is lost
     kept = len(Verdicts(out / "verdicts.jsonl"))
     assert kept + len(changed) - len(answered) == sent == 2 * len(changed)
     assert "judges agree" in (out / "table.md").read_text()
