@@ -2,7 +2,8 @@
 
 import beartype  # noqa: F401  before nnsight, which adds an attribute to `object` that beartype cannot hash
 
-from interv.ops import Add, Capture, Op, Project, Replace, Scale
+from interv.edits import Add, Project, Replace, Scale
+from interv.ops import Capture, Op
 from interv.prefill import Prefill
 from interv.prompt import Prompt
 from interv.replies import Replies

@@ -6,7 +6,7 @@ from functools import reduce
 
 import torch
 
-from interv.ops import Add
+from interv.edits import Add
 
 
 def stack(runs: Sequence[Sequence[Add]], rows: int) -> list[Add]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import Cache, DynamicCache, PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
 from interv.checks import check_images, check_list, check_ops, check_prefill, check_prompt_ops, check_site
 from interv.decoding import Decoding
@@ -19,14 +19,14 @@ from interv.layouts import layout_of
 from interv.loading import fingerprint_of, load
 from interv.op_values import Tokens
 from interv.ops import Capture, Op
-from interv.plan import Location, Plan
-from interv.prefill import Prefill, empty_cache, fork
+from interv.plan import Plan
+from interv.prefill import Prefill, fork
 from interv.prompt import Prompt
 from interv.replies import Replies, replies_of
 from interv.room import pass_on
+from interv.runner import Runner, prompt_step
 from interv.scope import PROMPT_SCOPES, Step
 from interv.site import HOOKS, Site
-from interv.trace import Tracer
 
 
 class VLM:
@@ -45,7 +45,7 @@ class VLM:
         text = model.config.get_text_config()
         self.n_layers: int = text.num_hidden_layers
         self.d_model: int = text.hidden_size
-        self._tracer = Tracer(model)
+        self._runner = Runner(model, self.layout, self.n_layers)
 
     @classmethod
     def load(
@@ -98,7 +98,7 @@ class VLM:
         """Run the prompts once, keep the cache, and read the sites at each last prompt token."""
         encoded = prompts if isinstance(prompts, Encoded) else self.encode(prompts)
         plan = self._plan([Capture(site) for site in reads], len(encoded))
-        cache = self._fill(plan, _prompt_step(encoded), encoded)
+        cache = self._runner.fill(plan, prompt_step(encoded), encoded)
         captured = {site: plan.captured[i][0] for i, site in enumerate(reads)}
         return Prefill(self.model, encoded, cache, captured)
 
@@ -111,7 +111,7 @@ class VLM:
         check_site(Site(blocks - 1), self.model, self.layout, self.n_layers)
         cache = DynamicCache(config=self.model.config.get_text_config(decoder=True))
         until = self.layout.keys_of(blocks - 1)
-        self._forward(Plan((), self.layout), _prompt_step(encoded), encoded.model_inputs(), cache, until)
+        self._runner.forward(Plan((), self.layout), prompt_step(encoded), encoded.model_inputs(), cache, until)
         return Prefill(self.model, encoded, cache, {}, blocks)
 
     def capture(
@@ -131,7 +131,7 @@ class VLM:
         plan = self._plan([*ops, *captures], len(encoded))
         check_images(ops, encoded.image_mask)
         until = self.layout.end_of([op.site for op in plan.ops])
-        self._forward(plan, _prompt_step(encoded), encoded.model_inputs(), until=until)
+        self._runner.forward(plan, prompt_step(encoded), encoded.model_inputs(), until=until)
         plan.check_touched()
         return {capture.site: plan.captured[len(ops) + i][0] for i, capture in enumerate(captures)}
 
@@ -157,7 +157,7 @@ class VLM:
         }
         cache = fork(prefill.cache)
         pass_on(cache, behind)
-        self._forward(plan, Step.of_prompt(every, every == 0), inputs, cache, self.layout.end_of(sites))
+        self._runner.forward(plan, Step.of_prompt(every, every == 0), inputs, cache, self.layout.end_of(sites))
         return {site: torch.stack(plan.captured[i][0]) for i, site in enumerate(sites)}
 
     def logits(self, prompts: Sequence[Prompt] | Prefill, ops: Sequence[Op] = ()) -> Float[Tensor, "batch vocabulary"]:
@@ -166,7 +166,9 @@ class VLM:
         inputs = prefill.decoding_inputs()
         cache = inputs.pop("past_key_values")
         inputs |= {"input_ids": inputs["input_ids"][:, -1:], "position_ids": inputs["position_ids"][..., -1:]}
-        output = self._forward(plan, Step.of_token(len(prefill), self.model.device, generated=False), inputs, cache)
+        output = self._runner.forward(
+            plan, Step.of_token(len(prefill), self.model.device, generated=False), inputs, cache
+        )
         plan.check_touched()
         return output.logits[:, -1]
 
@@ -205,7 +207,7 @@ class VLM:
         with torch.random.fork_rng(enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
-            output = self._tracer.run(plan.visits(lambda count: steps[count > 0]), settings, generate=True)
+            output = self._runner.generate(plan, lambda count: steps[count > 0], settings)
         plan.check_touched()
         return replies_of(output, plan, decoding, tokenizer, prefill.encoded.input_ids.shape[1])
 
@@ -234,29 +236,6 @@ class VLM:
             return prompts if isinstance(prompts, Prefill) else self.prefill(prompts), plan
         encoded = prompts.encoded if isinstance(prompts, Prefill) else self.encode(prompts)
         check_prompt_ops(ops, encoded)
-        return Prefill(self.model, encoded, self._fill(plan, _prompt_step(encoded, last=False), encoded), {}), plan
-
-    def _fill(self, plan: Plan, step: Step, encoded: Encoded) -> Cache:
-        """The cache of the prompts' pass, which leaves out what only logits need: replies run the last token again."""
-        cache, last = empty_cache(self.model.config), self.n_layers - 1
-        inside = all(op.site.layer is not None and op.site.layer < last for op in plan.ops)
-        self._forward(plan, step, encoded.model_inputs(), cache, self.layout.keys_of(last) if inside else None)
-        if cache.get_seq_length() != encoded.input_ids.shape[1]:
-            raise RuntimeError(
-                f"The model kept {cache.get_seq_length()} of {encoded.input_ids.shape[1]} prompt tokens in its cache, "
-                "and replies continue from there; call model.eval(), and switch gradient checkpointing off."
-            )
-        return cache
-
-    def _forward(
-        self, plan: Plan, step: Step, inputs: dict[str, Any], cache: Cache | None = None, until: Location | None = None
-    ) -> Any:
-        # The output head is given the last position alone, unless an op is to see the others there.
-        kept = 0 if any(op.site.path == "lm_head" for op in plan.ops) else 1
-        cache = empty_cache(self.model.config) if cache is None else cache
-        settings = {"use_cache": True, "logits_to_keep": kept, "return_dict": True, "past_key_values": cache}
-        return self._tracer.run(plan.visits(lambda count: step), {**inputs, **settings}, until=until)
-
-
-def _prompt_step(encoded: Encoded, *, last: bool = True) -> Step:
-    return Step.of_prompt(encoded.attention_mask, encoded.image_mask, last=last)
+        return Prefill(
+            self.model, encoded, self._runner.fill(plan, prompt_step(encoded, last=False), encoded), {}
+        ), plan

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import interv.edits
 import interv.encoding
 import interv.hooks
 import interv.ops
@@ -15,8 +16,8 @@ import interv.plan
 import interv.prefill
 import interv.scope
 import interv.vlm
+from interv.edits import Add
 from interv.layouts import Layout
-from interv.ops import Add
 from interv.plan import Plan
 from interv.scope import Step
 from tests.mutation.faults import around, fault
@@ -30,7 +31,10 @@ def _(patch: pytest.MonkeyPatch) -> None:
 @fault("row 0's vector for all rows", "4 a row equals its prompt alone", "5 prefill and decode equal full passes")
 def _(patch: pytest.MonkeyPatch) -> None:
     around(
-        patch, interv.ops, "_spread", lambda spread, rows, hidden: spread(rows[:1] if rows.ndim == 2 else rows, hidden)
+        patch,
+        interv.edits,
+        "_spread",
+        lambda spread, rows, hidden: spread(rows[:1] if rows.ndim == 2 else rows, hidden),
     )
 
 
@@ -45,7 +49,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @fault("vector not cast to the hidden state's precision", "5 ... in bfloat16")
 def _(patch: pytest.MonkeyPatch) -> None:
-    around(patch, interv.ops, "_spread", lambda spread, rows, hidden: spread(rows, hidden.float()))
+    around(patch, interv.edits, "_spread", lambda spread, rows, hidden: spread(rows, hidden.float()))
 
 
 @fault("sum rounded twice in half precision", "5 ... in bfloat16")

@@ -15,9 +15,10 @@ import interv.plan
 import interv.prefill
 import interv.scope
 import interv.vlm
-from interv import VLM, Add
+from interv import Add
 from interv.plan import Plan
 from interv.prefill import empty_cache
+from interv.runner import Runner
 from tests.mutation.faults import around, fault
 
 
@@ -104,12 +105,12 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @fault("a model that lost the prompt goes on", "9 a prompt without a cache is no prefill")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(VLM, "_fill", _unchecked_fill)
+    patch.setattr(Runner, "fill", _unchecked_fill)
 
 
-def _unchecked_fill(vlm: VLM, plan: Any, step: Any, encoded: Any) -> Any:
-    cache = empty_cache(vlm.model.config)
-    vlm._forward(plan, step, encoded.model_inputs(), cache)
+def _unchecked_fill(runner: Runner, plan: Any, step: Any, encoded: Any) -> Any:
+    cache = empty_cache(runner._model.config)
+    runner.forward(plan, step, encoded.model_inputs(), cache)
     return cache
 
 

@@ -90,4 +90,4 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @fault("the last prompt token read twice", "11 captured while generating")
 def _(patch: pytest.MonkeyPatch) -> None:
-    around(patch, interv.vlm, "_prompt_step", lambda step, encoded, *, last=True: step(encoded))
+    around(patch, interv.vlm, "prompt_step", lambda step, encoded, *, last=True: step(encoded))

@@ -11,7 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from interv import SCOPES, VLM, Add, Prompt, Replies
-from interv.ops import Op, Project, Replace, Scale
+from interv.edits import Project, Replace, Scale
+from interv.ops import Op
 from tests.property.places import HOOK_PLACES, IMAGE_PLACES, PLACES, TOKEN_PLACES, Place
 
 

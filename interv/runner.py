@@ -1,0 +1,52 @@
+"""One pass of the model at a time: a plan's ops applied, a cache filled, no more blocks run than are needed."""
+
+from collections.abc import Callable
+from typing import Any
+
+from transformers import Cache, PreTrainedModel
+
+from interv.encoding import Encoded
+from interv.layouts import Layout
+from interv.plan import Location, Plan
+from interv.prefill import empty_cache
+from interv.scope import Step
+from interv.trace import Tracer
+
+
+class Runner:
+    """Runs plans of ops through one model."""
+
+    def __init__(self, model: PreTrainedModel, layout: Layout, n_layers: int) -> None:
+        self._model, self._layout, self._last = model, layout, n_layers - 1
+        self._tracer = Tracer(model)
+
+    def forward(
+        self, plan: Plan, step: Step, inputs: dict[str, Any], cache: Cache | None = None, until: Location | None = None
+    ) -> Any:
+        """One forward, whose tokens `step` describes; with `until` it ends there and gives nothing."""
+        # The output head is given the last position alone, unless an op is to see the others there.
+        kept = 0 if any(op.site.path == "lm_head" for op in plan.ops) else 1
+        cache = empty_cache(self._model.config) if cache is None else cache
+        settings = {"use_cache": True, "logits_to_keep": kept, "return_dict": True, "past_key_values": cache}
+        return self._tracer.run(plan.visits(lambda count: step), {**inputs, **settings}, until=until)
+
+    def fill(self, plan: Plan, step: Step, encoded: Encoded) -> Cache:
+        """The cache of the prompts' pass, which leaves out what only logits need: replies run the last token again."""
+        cache = empty_cache(self._model.config)
+        inside = all(op.site.layer is not None and op.site.layer < self._last for op in plan.ops)
+        self.forward(plan, step, encoded.model_inputs(), cache, self._layout.keys_of(self._last) if inside else None)
+        if cache.get_seq_length() != encoded.input_ids.shape[1]:
+            raise RuntimeError(
+                f"The model kept {cache.get_seq_length()} of {encoded.input_ids.shape[1]} prompt tokens in its cache, "
+                "and replies continue from there; call model.eval(), and switch gradient checkpointing off."
+            )
+        return cache
+
+    def generate(self, plan: Plan, step_at: Callable[[int], Step], settings: dict[str, Any]) -> Any:
+        """Hugging Face's `generate`, whose i-th forward holds the tokens `step_at(i)`."""
+        return self._tracer.run(plan.visits(step_at), settings, generate=True)
+
+
+def prompt_step(encoded: Encoded, *, last: bool = True) -> Step:
+    """The forward of whole prompts; with last=False their last token is left for a step of its own."""
+    return Step.of_prompt(encoded.attention_mask, encoded.image_mask, last=last)
