@@ -1,8 +1,11 @@
 """Ways of choosing what to add: the methods of Learning to Steer and its baselines, behind one protocol."""
 
-from methods.capture import capture_contrasts
 from methods.catalog import STEERERS, load_steerer
-from methods.contrasts import ContrastBank, ContrastPair, Contrasts
+from methods.contrasts.bank import ContrastBank
+from methods.contrasts.capture import capture_contrasts
+from methods.contrasts.contrasts import Contrasts
+from methods.contrasts.pair import ContrastPair
+from methods.contrasts.sharded import BankShards, ShardedContrasts
 from methods.l2s import L2S
 from methods.mean_steering import MeanSteering
 from methods.mean_steering_ba import MeanSteeringBA
@@ -10,7 +13,6 @@ from methods.no_steering import NoSteering
 from methods.norm_rnd import NormRnd
 from methods.p2s import P2S
 from methods.prompt_steering import PromptSteering
-from methods.sharded import BankShards, ShardedContrasts
 from methods.steerer import Query, Steerer
 from methods.steering import steer
 from methods.training import CosineWeight

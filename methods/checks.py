@@ -2,8 +2,8 @@
 
 import torch
 
-from methods.contrasts import Contrasts
-from methods.sharded import AnyContrasts, ShardedContrasts
+from methods.contrasts.contrasts import Contrasts
+from methods.contrasts.sharded import AnyContrasts, ShardedContrasts
 
 ROWS = 256  # looked at together; of contrasts in shards no more is in memory
 

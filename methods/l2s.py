@@ -8,8 +8,8 @@ from torch import Tensor
 
 from interv import VLM, Add, Scope
 from methods.checks import check_contrasts
+from methods.contrasts.sharded import AnyContrasts
 from methods.reference_networks import read_network, write_network
-from methods.sharded import AnyContrasts
 from methods.steerer import Fitted, Query, Strength
 from methods.training import (
     Activation,

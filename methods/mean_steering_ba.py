@@ -7,7 +7,7 @@ from torch import Tensor
 
 from interv import Add
 from methods.checks import check_contrasts
-from methods.sharded import AnyContrasts
+from methods.contrasts.sharded import AnyContrasts
 from methods.steerer import Fitted, Query, Strength
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from interv import Add
-from methods.sharded import AnyContrasts
+from methods.contrasts.sharded import AnyContrasts
 from methods.steerer import Fitted, Query, Strength
 
 

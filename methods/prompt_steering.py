@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from interv import Add, Prompt
-from methods.sharded import AnyContrasts
+from methods.contrasts.sharded import AnyContrasts
 from methods.steerer import Fitted, Query, Strength
 
 

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from interv import Add, Prompt, Scope, Site
-from methods.contrasts import Contrasts
+from methods.contrasts.contrasts import Contrasts
 
 Strength = float | int | Float[Tensor, " batch"]
 

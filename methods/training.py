@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, linear
 
-from methods.contrasts import Contrasts
-from methods.sharded import AnyContrasts, ShardedContrasts
+from methods.contrasts.contrasts import Contrasts
+from methods.contrasts.sharded import AnyContrasts, ShardedContrasts
 
 Init = Literal["svd", "dictionary", "random"]
 Activation = Literal["tanh", "relu"]

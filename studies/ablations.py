@@ -15,19 +15,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from methods import L2S, ContrastBank
-from studies.metrics import ALL, Metric, Record, Row, estimate, group
-from studies.parts.bench import Bench, opened
-from studies.parts.choosing import Choice, Grid, thinned, winners
-from studies.parts.ending import table_of
-from studies.parts.fidelity import agreement, averaged, dead
-from studies.parts.preparing import Common, known, prepare
-from studies.parts.recipe import Recipe
-from studies.parts.running import run_study
-from studies.parts.together import fit_together
-from studies.parts.validation import about, apart, choose_on, finish, rows_of
-from studies.parts.variants import DEFAULT, FACTORS, Ablated, Variant, drawn, folded, standard, together, variants
-from studies.plots.bars import ablation_bars
-from studies.plots.figures import both, signed, words
+from studies.fit.selection import Choice, Grid, thinned, winners
+from studies.fit.side_by_side import fit_together
+from studies.measure.examples import ALL
+from studies.measure.fidelity import agreement, averaged, dead
+from studies.measure.metric import Metric, Record, Row
+from studies.measure.tables import estimate, group
+from studies.recipes.recipe import Recipe
+from studies.report.conclusion import table_of
+from studies.report.figures.bars import ablation_bars
+from studies.report.figures.style import both, signed, words
+from studies.report.validation import about, apart, choose_on, finish, rows_of
+from studies.run.arguments import Common, known, prepare
+from studies.run.bench import Bench, opened
+from studies.run.command_line import run_study
+from studies.run.variants import DEFAULT, FACTORS, Ablated, Variant, drawn, folded, standard, together, variants
 
 # What the figure's records have of the table's.
 MEASURED = ("value", "low", "high", "n", "units", "seeds", "difference", "difference_low", "difference_high")

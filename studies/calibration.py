@@ -21,22 +21,23 @@ import numpy as np
 from interv import VLM, Prompt
 from methods import ContrastBank
 from methods.steerer import Fitted
-from studies.metrics import GROUP, Record, Row
-from studies.parts.bench import Bench, opened
-from studies.parts.choosing import BUDGET, STRENGTHS, Choice, Grid, thinned
-from studies.parts.ending import table_of
-from studies.parts.fitting import STEERING
-from studies.parts.needs import needs_vectors
-from studies.parts.preparing import Common, check_blocks, known, prepare
-from studies.parts.results import Results, key
-from studies.parts.running import run_study
-from studies.parts.units import Setting
-from studies.parts.validation import about, finish, judged_rows
-from studies.plots.figures import both
-from studies.search.regret import SHARES, divergence_figure, grid_choice, halved, regret_figure, regrets
-from studies.search.searching import Account, Diverge, Found, Search, interleaved, score
-from studies.search.summing_up import said, summary, summary_table
-from studies.search.trials import Trials, in_order, replayed, unsteered
+from studies.calibrate.regret import SHARES, divergence_figure, grid_choice, halved, regret_figure, regrets
+from studies.calibrate.search import Account, Diverge, Found, Search, interleaved, score
+from studies.calibrate.summary import said, summary, summary_table
+from studies.calibrate.trials import Trials, in_order, replayed, unsteered
+from studies.fit.fitting import STEERING
+from studies.fit.method_traits import needs_vectors
+from studies.fit.selection import BUDGET, STRENGTHS, Choice, Grid, thinned
+from studies.measure.metric import Record, Row
+from studies.measure.tables import GROUP
+from studies.report.conclusion import table_of
+from studies.report.figures.style import both
+from studies.report.validation import about, finish, judged_rows
+from studies.run.arguments import Common, check_blocks, known, prepare
+from studies.run.bench import Bench, opened
+from studies.run.command_line import run_study
+from studies.run.results import Results, key
+from studies.run.work import Setting
 from studies.tasks.task import Example, Task
 
 

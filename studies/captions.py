@@ -18,18 +18,19 @@ from rich.progress import track
 
 from methods import L2S, ContrastBank, MeanSteering, capture_contrasts
 from methods.steerer import Fitted
-from studies.metrics import GROUP, Record, Row
-from studies.parts.bench import Bench, opened
-from studies.parts.choosing import Choice, Grid, curves, drawn, ranked, thinned, winners
-from studies.parts.ending import conclude, table_of
-from studies.parts.needs import reads_context, seeded
-from studies.parts.preparing import Common, check_blocks, prepare
-from studies.parts.recipe import Recipe
-from studies.parts.results import key
-from studies.parts.running import run_study
-from studies.parts.stepwise import GOING_ON, OBJECT, caption_by_steps, decision_pairs
-from studies.parts.validation import rows_of
-from studies.run import picture, row_of
+from studies.fit.method_traits import reads_context, seeded
+from studies.fit.selection import Choice, Grid, curves, drawn, ranked, thinned, winners
+from studies.measure.metric import Record, Row
+from studies.measure.tables import GROUP
+from studies.recipes.recipe import Recipe
+from studies.report.conclusion import conclude, table_of
+from studies.report.validation import rows_of
+from studies.run.answer import picture, row_of
+from studies.run.arguments import Common, check_blocks, prepare
+from studies.run.bench import Bench, opened
+from studies.run.command_line import run_study
+from studies.run.results import key
+from studies.run.stepwise import GOING_ON, OBJECT, caption_by_steps, decision_pairs
 from studies.tasks import Example, Split
 from studies.tasks.shapes_captions import scenes
 

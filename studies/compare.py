@@ -11,19 +11,20 @@ answered once, in the settings so chosen.
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-from studies.metrics import GROUP, Record, Row
-from studies.parts.bench import Bench, opened
-from studies.parts.choosing import Choice, Grid, curves, drawn, finalists, ranked, thinned, winners
-from studies.parts.controls import YES_NO_CONTROLS, LogitThreshold, answer_words, is_yes_no
-from studies.parts.ending import conclude, table_of
-from studies.parts.fitting import STEERING
-from studies.parts.needs import seeded
-from studies.parts.preparing import Common, known, prepare
-from studies.parts.results import key, write_json
-from studies.parts.running import run_study
-from studies.parts.validation import rows_of
-from studies.plots.picture import comparison_picture
-from studies.run import row_of
+from studies.fit.controls import YES_NO_CONTROLS, LogitThreshold, answer_words, is_yes_no
+from studies.fit.fitting import STEERING
+from studies.fit.method_traits import seeded
+from studies.fit.selection import Choice, Grid, curves, drawn, finalists, ranked, thinned, winners
+from studies.measure.metric import Record, Row
+from studies.measure.tables import GROUP
+from studies.report.conclusion import conclude, table_of
+from studies.report.figures.picture import comparison_picture
+from studies.report.validation import rows_of
+from studies.run.answer import row_of
+from studies.run.arguments import Common, known, prepare
+from studies.run.bench import Bench, opened
+from studies.run.command_line import run_study
+from studies.run.results import key, write_json
 
 THRESHOLD = "LogitThreshold"  # the one control that steers nothing
 

@@ -18,18 +18,19 @@ from itertools import product
 
 import numpy as np
 
-from studies.metrics import GROUP, Metric, Record, Row, difference, estimate, group
-from studies.parts.bench import Bench, opened
-from studies.parts.choosing import Choice, Grid, floor, winners
-from studies.parts.ending import table_of
-from studies.parts.fidelity import agreement, averaged
-from studies.parts.fitting import STEERING
-from studies.parts.needs import adds, needs_vectors, reads_context
-from studies.parts.preparing import Common, check_blocks, known, prepare
-from studies.parts.running import run_study
-from studies.parts.validation import about, apart, choose_on, finish, judged_rows, rows_of
-from studies.plots.figures import both
-from studies.plots.heatmaps import heat_maps, over_layers
+from studies.fit.fitting import STEERING
+from studies.fit.method_traits import adds, needs_vectors, reads_context
+from studies.fit.selection import Choice, Grid, floor, winners
+from studies.measure.fidelity import agreement, averaged
+from studies.measure.metric import Metric, Record, Row
+from studies.measure.tables import GROUP, difference, estimate, group
+from studies.report.conclusion import table_of
+from studies.report.figures.heatmaps import heat_maps, over_layers
+from studies.report.figures.style import both
+from studies.report.validation import about, apart, choose_on, finish, judged_rows, rows_of
+from studies.run.arguments import Common, check_blocks, known, prepare
+from studies.run.bench import Bench, opened
+from studies.run.command_line import run_study
 
 STRENGTHS = (0.1, 0.3, 1.0, 2.0)  # few, since each is tried at each pair of layers; strength_sweep.py tries many
 

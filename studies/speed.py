@@ -16,10 +16,10 @@ import rich
 import torch
 from rich.table import Table
 
-from studies.parts.checkpoint import check_device, check_dtype
-from studies.parts.preparing import check_arguments, known
-from studies.parts.results import write_json, write_text
-from studies.parts.running import run_study
+from studies.run.arguments import check_arguments, known
+from studies.run.checkpoint import check_device, check_dtype
+from studies.run.command_line import run_study
+from studies.run.results import write_json, write_text
 from studies.timing import contests, scale
 from studies.timing.models import SIZES, Contestants, contestants, pairs
 from studies.timing.rounds import timed

@@ -15,20 +15,22 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from studies.metrics import ALL, GROUP, Record, Row, called, estimate, group, ratio
-from studies.parts.bench import Bench, opened
-from studies.parts.choosing import Choice, Grid, winners
-from studies.parts.ending import table_of
-from studies.parts.fidelity import added, agreement, averaged
-from studies.parts.finding import leaders
-from studies.parts.fitting import STEERING
-from studies.parts.geometry import alike, on_plane, plane
-from studies.parts.needs import adds, needs_vectors
-from studies.parts.preparing import Common, known, prepare
-from studies.parts.running import run_study
-from studies.parts.validation import about, apart, choose_on, finish, judged_rows
-from studies.plots.figures import both
-from studies.plots.inputs import cosines, helped_and_hurt, projection
+from studies.fit.fitting import STEERING
+from studies.fit.method_traits import adds, needs_vectors
+from studies.fit.selection import Choice, Grid, winners
+from studies.measure.examples import ALL
+from studies.measure.fidelity import added, agreement, averaged
+from studies.measure.geometry import alike, on_plane, plane
+from studies.measure.metric import Record, Row, ratio
+from studies.measure.tables import GROUP, called, estimate, group
+from studies.report.conclusion import table_of
+from studies.report.figures.inputs import cosines, helped_and_hurt, projection
+from studies.report.figures.style import both
+from studies.report.findings import leaders
+from studies.report.validation import about, apart, choose_on, finish, judged_rows
+from studies.run.arguments import Common, known, prepare
+from studies.run.bench import Bench, opened
+from studies.run.command_line import run_study
 
 BASELINE = "NoSteering"
 EFFECTS = (

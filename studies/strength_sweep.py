@@ -11,18 +11,19 @@ beats both in effect and in quality.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from studies.metrics import Record, called, group
-from studies.parts.bench import Bench, opened
-from studies.parts.choosing import BUDGET, Choice, Grid, curves, drawn, floor, winners
-from studies.parts.controls import YES_NO_CONTROLS, is_yes_no
-from studies.parts.ending import table_of
-from studies.parts.finding import leaders
-from studies.parts.fitting import STEERING
-from studies.parts.preparing import Common, known, prepare
-from studies.parts.running import run_study
-from studies.parts.validation import about, apart, choose_on, finish, judged_rows
-from studies.plots.figures import both
-from studies.plots.tradeoff import front, points, trade_off
+from studies.fit.controls import YES_NO_CONTROLS, is_yes_no
+from studies.fit.fitting import STEERING
+from studies.fit.selection import BUDGET, Choice, Grid, curves, drawn, floor, winners
+from studies.measure.metric import Record
+from studies.measure.tables import called, group
+from studies.report.conclusion import table_of
+from studies.report.figures.style import both
+from studies.report.figures.tradeoff import front, points, trade_off
+from studies.report.findings import leaders
+from studies.report.validation import about, apart, choose_on, finish, judged_rows
+from studies.run.arguments import Common, known, prepare
+from studies.run.bench import Bench, opened
+from studies.run.command_line import run_study
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from typing import Literal, get_args, overload
 from rich.progress import Progress
 
 from interv import VLM, Prompt
-from methods.contrasts import ContrastBank, ContrastPair, join
-from methods.sharded import BankShards
-from methods.shards import Store
-from methods.shared_prefix import Pool, Pooled, capture_batch, image_of
+from methods.contrasts.bank import ContrastBank, join
+from methods.contrasts.pair import ContrastPair
+from methods.contrasts.sharded import BankShards
+from methods.contrasts.shards import Store
+from methods.contrasts.shared_prefix import Pool, Pooled, capture_batch, image_of
 
 Order = Literal["given", "length", "image"]
 

@@ -1,42 +1,14 @@
 """What the methods learn from: activations of a wanted and an unwanted completion of the same input."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from interv import Prompt
-
-_TENSORS, _CARD = "contrasts.safetensors", "contrasts.json"
-
-
-@dataclass(frozen=True)
-class ContrastPair:
-    """One training example.
-
-    Args:
-        prompt: what is asked at test time; the context is read at its last token.
-        positive: the same input with the wanted completion; may carry another question and a forced answer.
-        negative: the same input with the unwanted completion.
-        behavior: which behaviour the example calls for.
-        agnostic: a second (positive, negative) that asks the same question for every behaviour.
-    """
-
-    prompt: Prompt
-    positive: Prompt
-    negative: Prompt
-    behavior: str = ""
-    id: str = ""
-    agnostic: tuple[Prompt, Prompt] | None = None
-
-    def variants(self) -> tuple[Prompt, ...]:
-        return (self.prompt, self.positive, self.negative, *(self.agnostic or ()))
+from methods.contrasts.storage import load_fields, save_fields
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,113 +108,9 @@ class Contrasts:
 
     def save(self, folder: str | Path) -> None:
         """Write `contrasts.safetensors` and `contrasts.json` into the folder."""
-        _save(self, folder)
+        save_fields(self, folder)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Contrasts":
         """Read what `save` wrote. Raises ValueError where the folder holds no contrasts of one pair of layers."""
-        return cls(**_load(folder, cls, "reads"))
-
-
-@dataclass(frozen=True, eq=False)
-class ContrastBank:
-    """Captured contrasts at several layers at once; `at` picks two of them.
-
-    `skipped` lists (id, reason) of the pairs that could not be used.
-    """
-
-    context: Float[Tensor, "pairs layers d_model"]
-    positive: Float[Tensor, "pairs layers d_model"]
-    negative: Float[Tensor, "pairs layers d_model"]
-    agnostic: Float[Tensor, "pairs layers d_model"] | None
-    behavior: tuple[str, ...]
-    id: tuple[str, ...]
-    layers: tuple[int, ...]
-    fingerprint: str
-    skipped: tuple[tuple[str, str], ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.context)
-
-    def at(self, reads: int, writes: int) -> Contrasts:
-        """The context read at block `reads`, the contrast at block `writes`, both counted from 0."""
-        read, write = self._index(reads), self._index(writes)
-        return Contrasts(
-            self.context[:, read],
-            self.positive[:, write],
-            self.negative[:, write],
-            self.behavior,
-            self.id,
-            reads,
-            writes,
-            self.fingerprint,
-            None if self.agnostic is None else self.agnostic[:, write],
-        )
-
-    def rows(self, index: Sequence[int]) -> "ContrastBank":
-        """These rows, in this order."""
-        chosen = list(index)
-        return replace(
-            self,
-            context=self.context[chosen],
-            positive=self.positive[chosen],
-            negative=self.negative[chosen],
-            agnostic=None if self.agnostic is None else self.agnostic[chosen],
-            behavior=tuple(self.behavior[i] for i in chosen),
-            id=tuple(self.id[i] for i in chosen),
-        )
-
-    def save(self, folder: str | Path) -> None:
-        """Write `contrasts.safetensors` and `contrasts.json` into the folder."""
-        _save(self, folder)
-
-    @classmethod
-    def load(cls, folder: str | Path) -> "ContrastBank":
-        """Read what `save` wrote. Raises ValueError where the folder holds no bank."""
-        return cls(**_load(folder, cls, "layers"))
-
-    def _index(self, layer: int) -> int:
-        if layer not in self.layers:
-            raise ValueError(f"Layer {layer} was not captured; there are {', '.join(map(str, self.layers))}.")
-        return self.layers.index(layer)
-
-
-def join(banks: Sequence[ContrastBank], skipped: Sequence[tuple[str, str]] = ()) -> ContrastBank:
-    """The rows of several banks of one model, in order."""
-    first = banks[0]
-    every = [bank.agnostic for bank in banks if bank.agnostic is not None]
-    return ContrastBank(
-        torch.cat([bank.context for bank in banks]),
-        torch.cat([bank.positive for bank in banks]),
-        torch.cat([bank.negative for bank in banks]),
-        torch.cat(every) if every else None,
-        tuple(name for bank in banks for name in bank.behavior),
-        tuple(name for bank in banks for name in bank.id),
-        first.layers,
-        first.fingerprint,
-        tuple(skipped),
-    )
-
-
-def _save(contrasts: Contrasts | ContrastBank, folder: str | Path) -> None:
-    path = Path(folder)
-    path.mkdir(parents=True, exist_ok=True)
-    values = {field.name: getattr(contrasts, field.name) for field in fields(contrasts)}
-    tensors = {name: value.contiguous() for name, value in values.items() if isinstance(value, Tensor)}
-    save_file(tensors, path / _TENSORS)
-    card = {name: value for name, value in values.items() if name not in tensors and value is not None}
-    (path / _CARD).write_text(json.dumps(card, indent=1))
-
-
-def _load(folder: str | Path, kind: type, mark: str) -> dict[str, Any]:
-    """The fields of a saved value; `mark` is one that only this kind of value has."""
-    path = Path(folder)
-    card = json.loads((path / _CARD).read_text()) if (path / _CARD).exists() else {}
-    if mark not in card:
-        raise ValueError(f"{path} holds no {kind.__name__}; give a folder that {kind.__name__}.save wrote.")
-    return {"agnostic": None} | {name: _tuples(value) for name, value in card.items()} | load_file(path / _TENSORS)
-
-
-def _tuples(value: Any) -> Any:
-    """JSON's lists as the tuples that they were."""
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+        return cls(**load_fields(folder, cls, "reads"))

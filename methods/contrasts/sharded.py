@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from methods.contrasts import ContrastBank, Contrasts, join
-from methods.shards import Store
+from methods.contrasts.bank import ContrastBank, join
+from methods.contrasts.contrasts import Contrasts
+from methods.contrasts.shards import Store
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from interv import VLM
-from methods.contrasts import ContrastBank, ContrastPair
+from methods.contrasts.bank import ContrastBank
+from methods.contrasts.pair import ContrastPair
 
 SHARD_BYTES = 256 * 2**20  # what is held before it is written, and what a kill may cost
 NAMES = ("context", "positive", "negative", "agnostic")

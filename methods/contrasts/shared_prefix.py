@@ -13,8 +13,9 @@ from torch import Tensor
 
 from interv import VLM, Prompt, Site
 from interv.encoding import Encoded
-from methods.continuation import continued, spoken
-from methods.contrasts import ContrastBank, ContrastPair
+from methods.contrasts.bank import ContrastBank
+from methods.contrasts.continuation import continued, spoken
+from methods.contrasts.pair import ContrastPair
 
 Pool = Literal["last", "before_last", "mean", "mean_generated"]
 Pooled = tuple[ContrastPair, Pool]

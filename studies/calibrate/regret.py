@@ -7,9 +7,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator, PercentFormatter
 
-from studies.metrics import ALL, Record, estimate
-from studies.plots.figures import COLORS, LIGHT, Theme, captioned, listed, plain, words
-from studies.search.searching import Account, Search, interleaved
+from studies.calibrate.search import Account, Search, interleaved
+from studies.measure.examples import ALL
+from studies.measure.metric import Record
+from studies.measure.tables import estimate
+from studies.report.figures.style import COLORS, LIGHT, Theme, captioned, listed, plain, words
 from studies.tasks.task import Example
 
 SHARES = (0.05, 0.1, 0.15, 0.2, 0.3)  # of the grid's cost

@@ -9,9 +9,9 @@ from math import ceil
 
 import numpy as np
 
-from studies.metrics import Row
-from studies.parts.choosing import BUDGET, FINALISTS
-from studies.parts.units import Setting
+from studies.fit.selection import BUDGET, FINALISTS
+from studies.measure.metric import Row
+from studies.run.work import Setting
 from studies.tasks.task import Example, Task
 
 # For each setting the rows of its replies to these examples; None is the unsteered model.

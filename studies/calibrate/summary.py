@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from studies.metrics import Record
-from studies.pages.tables import ExtraTable
-from studies.search.regret import GOAL
+from studies.calibrate.regret import GOAL
+from studies.measure.metric import Record
+from studies.report.tables import ExtraTable
 
 
 def summary(records: Sequence[Record]) -> list[Record]:

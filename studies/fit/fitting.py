@@ -9,9 +9,9 @@ from typing import TypeVar, cast
 
 from methods import L2S, STEERERS, ContrastBank, PromptSteering, load_steerer
 from methods.steerer import Fitted
-from studies.parts.controls import ConstantDirection
-from studies.parts.needs import seeded
-from studies.parts.together import fit_together
+from studies.fit.controls import ConstantDirection
+from studies.fit.method_traits import seeded
+from studies.fit.side_by_side import fit_together
 from studies.recipes import Recipe
 from studies.tasks.task import Task
 

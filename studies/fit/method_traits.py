@@ -9,7 +9,7 @@ from inspect import signature
 
 from methods import P2S, MeanSteering, MeanSteeringBA, NormRnd, NoSteering, PromptSteering
 from methods.steerer import Fitted
-from studies.parts.controls import ConstantDirection
+from studies.fit.controls import ConstantDirection
 
 _ADD_NOTHING = (NoSteering, PromptSteering)
 _READ_NOTHING = (*_ADD_NOTHING, NormRnd, MeanSteering, MeanSteeringBA, P2S, ConstantDirection)

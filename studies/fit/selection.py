@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from studies.metrics import GROUP, Record, Row, called, estimate, group
+from studies.measure.metric import Record, Row
+from studies.measure.tables import GROUP, called, estimate, group
 from studies.recipes import Recipe
 from studies.tasks.task import Example, Task
 

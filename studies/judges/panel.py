@@ -9,7 +9,7 @@ from studies.judges.failures import note_failures
 from studies.judges.guard import LlamaGuard
 from studies.judges.judge import Judge
 from studies.judges.verdicts import Outcome
-from studies.metrics import Metric, Row, ratio
+from studies.measure.metric import Metric, Row, ratio
 
 FIRST, SECOND = "judged", "judged_again"  # a row's marks by the first judge and by the second
 

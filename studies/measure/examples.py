@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float
 
-from studies.parts.metric import Metric, Row
+from studies.measure.metric import Metric, Row
 
 UNIT = "unit"  # the field of a row that names what its example shares with others: the image
 ALL = "all"

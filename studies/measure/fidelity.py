@@ -9,8 +9,8 @@ from torch import Tensor
 
 from methods import L2S, Contrasts, Query
 from methods.steerer import Fitted
-from studies.metrics import Record
-from studies.parts.bootstrap import interval, resampled_over_seeds
+from studies.measure.bootstrap import interval, resampled_over_seeds
+from studies.measure.metric import Record
 
 
 def agreement(steerer: Fitted, contrasts: Contrasts) -> dict[str, Float[np.ndarray, " pairs"]]:

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from studies.metrics import Record
-from studies.parts.bootstrap import interval, weights_of
+from studies.measure.bootstrap import interval, weights_of
+from studies.measure.metric import Record
 
 
 def alike(

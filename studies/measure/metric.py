@@ -1,4 +1,4 @@
-"""What a metric is: a function of sums over examples, mostly a ratio of two counts."""
+"""What a metric is: a function of sums over examples, mostly a ratio of two counts; and those of many tasks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,3 +45,27 @@ def ratio(
 def _quotient(sums: np.ndarray) -> np.ndarray:
     above, below = sums[..., 0], sums[..., 1]
     return np.divide(above, below, out=np.full_like(above, np.nan), where=below != 0)
+
+
+def _says_yes(row: Row) -> float:
+    return float(row["parsed"] == "yes")
+
+
+def _is_yes(row: Row) -> float:
+    return float(row["target"] == "yes")
+
+
+def _both_yes(row: Row) -> float:
+    return _says_yes(row) * _is_yes(row)
+
+
+# The positive class is "yes". Equal to scikit-learn's with zero_division=nan, on the labels as they are parsed.
+accuracy = ratio("accuracy", lambda row: row["parsed"] == row["target"])
+precision = ratio("precision", _both_yes, _says_yes)
+recall = ratio("recall", _both_yes, _is_yes)
+f1 = ratio("f1", lambda row: 2 * _both_yes(row), lambda row: _says_yes(row) + _is_yes(row))
+yes_ratio = ratio("yes_ratio", _says_yes)
+unparsable = ratio("unparsable", lambda row: row["parsed"] == "")
+valid = ratio("valid", lambda row: row["valid"])
+
+YES_NO = (accuracy, precision, recall, f1, yes_ratio, unparsable, valid)

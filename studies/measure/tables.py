@@ -20,37 +20,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from studies.parts.bootstrap import interval, resampled_over_seeds
-from studies.parts.examples import ALL as ALL
-from studies.parts.examples import UNIT, Examples, examples_of, some
-from studies.parts.metric import Metric, Record, Row, ratio
+from studies.measure.bootstrap import interval, resampled_over_seeds
+from studies.measure.examples import UNIT, Examples, examples_of, some
+from studies.measure.metric import Metric, Record, Row
 
 # What tells a table's lines apart. A variant is a change to a method ("hidden=16"); the method as it is has none.
 GROUP = ("method", "variant", "strength", "reads", "writes")
-
-
-def _says_yes(row: Row) -> float:
-    return float(row["parsed"] == "yes")
-
-
-def _is_yes(row: Row) -> float:
-    return float(row["target"] == "yes")
-
-
-def _both_yes(row: Row) -> float:
-    return _says_yes(row) * _is_yes(row)
-
-
-# The positive class is "yes". Equal to scikit-learn's with zero_division=nan, on the labels as they are parsed.
-accuracy = ratio("accuracy", lambda row: row["parsed"] == row["target"])
-precision = ratio("precision", _both_yes, _says_yes)
-recall = ratio("recall", _both_yes, _is_yes)
-f1 = ratio("f1", lambda row: 2 * _both_yes(row), lambda row: _says_yes(row) + _is_yes(row))
-yes_ratio = ratio("yes_ratio", _says_yes)
-unparsable = ratio("unparsable", lambda row: row["parsed"] == "")
-valid = ratio("valid", lambda row: row["valid"])
-
-YES_NO = (accuracy, precision, recall, f1, yes_ratio, unparsable, valid)
 
 
 def _values(sums: np.ndarray, metrics: Sequence[Metric], widths: tuple[int, ...]) -> np.ndarray:

@@ -6,7 +6,7 @@ Source: arXiv:2508.12815, Fig. 1 and App. B.4, for LLaVA; the published code for
 
 from dataclasses import dataclass, replace
 
-from methods.capture import Pool
+from methods.contrasts.capture import Pool
 
 
 @dataclass(frozen=True)

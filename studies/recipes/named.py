@@ -6,7 +6,7 @@ Where a value of the code stands in a paper recipe, the paper is silent. docs/re
 from dataclasses import replace
 from typing import Any
 
-from studies.parts.completions import (
+from studies.recipes.completions import (
     CAREFUL,
     POPE_CODE,
     POPE_PAPER,
@@ -16,7 +16,7 @@ from studies.parts.completions import (
     SAFETY_QWEN,
     reading_before_last,
 )
-from studies.parts.recipe import Recipe
+from studies.recipes.recipe import Recipe
 
 _LLAVA, _QWEN = "llava-hf/llava-1.5-7b-hf", "Qwen/Qwen2-VL-7B-Instruct"
 # By a checkpoint's model_type: the model that layers and strengths below are for, and how many decoder blocks it has.

@@ -9,9 +9,9 @@ import numpy as np
 from interv import Prompt
 from interv.scope import Scope
 from methods import ContrastBank, ContrastPair, Contrasts, CosineWeight
-from methods.capture import Pool
+from methods.contrasts.capture import Pool
 from methods.training import Init, Schedule
-from studies.parts.completions import EMBEDDED_GROUPS, Forced
+from studies.recipes.completions import EMBEDDED_GROUPS, Forced
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""What a report is made of besides figures and replies: its tables, and what a metric and a result are, in words."""
+"""What a study says: its table, sentences, figures and page, from the files of its result folder alone."""

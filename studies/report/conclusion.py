@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from studies.metrics import Record, Row, table
-from studies.parts.bench import Bench
-from studies.parts.finding import BASELINE, against_best, finding
-from studies.report import write_report
+from studies.measure.metric import Record, Row
+from studies.measure.tables import table
+from studies.report.findings import BASELINE, against_best, finding
+from studies.report.page import write_report
+from studies.run.bench import Bench
 
 
 def table_of(

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from studies.metrics import ALL, Metric, Record, Row, called, difference, group
-from studies.plots.figures import CONTROLS, ORACLES, label, listed, number, signed, words
+from studies.measure.examples import ALL
+from studies.measure.metric import Metric, Record, Row
+from studies.measure.tables import called, difference, group
+from studies.report.figures.style import CONTROLS, ORACLES, label, listed, number, signed, words
 
 BASELINE = "NoSteering"
 # Metrics whose name is no noun.

@@ -16,17 +16,18 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from PIL import Image
 
-from studies.metrics import Record, Row, group
-from studies.pages.about import about, breakable, pathless, whole_flaws
-from studies.pages.tables import ExtraTable, markdown, matrix
-from studies.parts import cost as costs
-from studies.parts.finding import finding
-from studies.parts.replies import effects, embedded, entries, sample
-from studies.parts.results import read_rows, read_skipped, write_text
-from studies.plots import figures
-from studies.plots.curves import strength_curves
+from studies.measure.metric import Record, Row
+from studies.measure.tables import group
+from studies.report.about import about, breakable, pathless, whole_flaws
+from studies.report.figures import style as figures
+from studies.report.figures.curves import strength_curves
+from studies.report.findings import finding
+from studies.report.replies import effects, embedded, entries, sample
+from studies.report.tables import ExtraTable, markdown, matrix
+from studies.run import cost as costs
+from studies.run.results import read_rows, read_skipped, write_text
 
-TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATE = Path(__file__).parent / "template"
 ANSWERS = 8  # of an input that are shown before the others are folded
 
 
@@ -80,7 +81,7 @@ def write_report(
     of_curves = "; ".join(filter(None, (curve_note, about(curves, recipe))))
     drawn = _figures(folder, records, metric, note, curves, curve_metrics or [metric], of_curves)
     drawn += [_shown(file) | {"caption": pathless(caption, recipe)} for file, caption in extra_figures]
-    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    script = (TEMPLATE / "report.js").read_text(encoding="utf-8")
     page = _template().render(
         title=title,
         finding=sentences,
@@ -99,14 +100,14 @@ def write_report(
         cost=cost,
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        style=Markup((TEMPLATE / "report.css").read_text(encoding="utf-8")),
     )
     return write_text(folder / "report.html", page)
 
 
 def _template() -> Any:
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader(TEMPLATE),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

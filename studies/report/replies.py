@@ -9,8 +9,9 @@ from typing import Any
 
 from PIL import Image
 
-from studies.metrics import Record, Row, group
-from studies.plots.figures import CONTROLS, label, listed
+from studies.measure.metric import Record, Row
+from studies.measure.tables import group
+from studies.report.figures.style import CONTROLS, label, listed
 
 EFFECTS = ("changed", "corrected", "harmed")
 

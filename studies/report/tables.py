@@ -5,9 +5,10 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from studies.metrics import Record, called, group
-from studies.pages.glossary import sentence
-from studies.plots import figures
+from studies.measure.metric import Record
+from studies.measure.tables import called, group
+from studies.report.figures import style as figures
+from studies.report.glossary import sentence
 
 ExtraTable = tuple[str, list[str], list[list[str]]]  # title, head, body
 BASELINE = "NoSteering"

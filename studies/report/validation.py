@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from studies.metrics import Record, Row
-from studies.parts.bench import Bench
-from studies.parts.choosing import Choice, ranked, thinned
-from studies.parts.ending import conclude
+from studies.fit.selection import Choice, ranked, thinned
+from studies.measure.metric import Record, Row
+from studies.report.conclusion import conclude
+from studies.run.bench import Bench
 from studies.tasks.task import Example
 
 

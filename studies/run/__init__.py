@@ -1,1 +1,1 @@
-"""What the studies share: recipe, fitting, choosing, results on disk, and the small pieces in between."""
+"""From arguments to rows: the model, the result folder, and replies written as they come."""

@@ -11,9 +11,9 @@ from interv import VLM
 from studies.judges import LlamaGuard, judge_of, load_examples
 from studies.judges.guard import EXAMPLES, Form
 from studies.judges.panel import Panel
-from studies.parts.checkpoint import Checkpoint
-from studies.parts.cost import BatchSize
 from studies.recipes import MADE_FOR, RECIPES, Recipe
+from studies.run.checkpoint import Checkpoint
+from studies.run.cost import BatchSize
 from studies.tasks import BENCHMARKS, TASKS, Task
 
 FROM_ZERO = ("seed", "shown")  # the numbers that may be 0
@@ -26,7 +26,7 @@ class Common(Checkpoint):
 
     task: str = "shapes_pope"  # one of studies/tasks
     data: Path | None = None  # folder of a real benchmark; without one it comes from the hub
-    recipe: str | None = None  # a named recipe of studies/recipes.py; the task's own by default
+    recipe: str | None = None  # a named recipe of studies/recipes/named.py; the task's own by default
     guard: str | None = None  # Llama-Guard-3 (hub id or folder), for the unsafe score of mm_safety
     guard_form: Form = "published"  # how the guard is asked
     guard_examples: Path | None = None  # JSON, a list of [reply, "safe" or "unsafe"]; our own four by default

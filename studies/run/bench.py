@@ -14,18 +14,18 @@ from typing import Any, get_args
 
 from interv import VLM
 from methods import ContrastBank, Contrasts, capture_contrasts
-from studies.metrics import Row
-from studies.parts.choosing import Choice, Grid, thinned
-from studies.parts.cost import Account, note, noted
-from studies.parts.examples import some
-from studies.parts.fitting import STEERING, Fits, Kept
-from studies.parts.needs import adds, needs_vectors, reads_context, seeded
-from studies.parts.preparing import Common
-from studies.parts.results import Results, read_rows
-from studies.parts.units import Setting
-from studies.parts.workers import working
+from studies.fit.fitting import STEERING, Fits, Kept
+from studies.fit.method_traits import adds, needs_vectors, reads_context, seeded
+from studies.fit.selection import Choice, Grid, thinned
+from studies.measure.examples import some
+from studies.measure.metric import Row
 from studies.recipes import Recipe
-from studies.run import Workers, answer, readable
+from studies.run.answer import Workers, answer, readable
+from studies.run.arguments import Common
+from studies.run.cost import Account, note, noted
+from studies.run.results import Results, read_rows
+from studies.run.work import Setting
+from studies.run.workers import working
 from studies.tasks import Example, Split, Task
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
-from studies.parts.results import write_json
+from studies.run.results import write_json
 
 BatchSize = int | Literal["auto"]
 FIRST = 256  # what "auto" tries first

@@ -22,8 +22,9 @@ from zlib import crc32
 
 from filelock import FileLock, Timeout
 
-from studies.metrics import GROUP, Row, group
-from studies.parts.provenance import commit, runs_on, versions
+from studies.measure.metric import Row
+from studies.measure.tables import GROUP, group
+from studies.run.provenance import commit, runs_on, versions
 
 KEY = (*GROUP, "seed", "split", "id")
 DECIDING = ("settings", "seeds", "fingerprint")

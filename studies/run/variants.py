@@ -10,9 +10,9 @@ from torch import Tensor
 from interv import Add
 from methods import L2S, Contrasts, Query
 from methods.steerer import Fitted, Strength
-from studies.parts.completions import EMBEDDED_GROUPS
-from studies.parts.recipe import Recipe
-from studies.parts.units import Setting
+from studies.recipes.completions import EMBEDDED_GROUPS
+from studies.recipes.recipe import Recipe
+from studies.run.work import Setting
 
 DEFAULT = "L2S"
 FACTORS = (

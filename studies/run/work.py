@@ -12,8 +12,8 @@ from interv.prefill import Prefill
 from interv.scope import PROMPT_SCOPES
 from methods import Contrasts, Query
 from methods.steerer import Fitted
-from studies.metrics import Row
-from studies.parts.needs import adds, reads_context
+from studies.fit.method_traits import adds, reads_context
+from studies.measure.metric import Row
 from studies.tasks.task import Example
 
 # Contrasts of a split's examples at a context block and a steered one, whose vectors the oracle adds.

@@ -22,8 +22,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from studies.parts.checkpoint import Checkpoint
-from studies.parts.units import Job, Unit, replied
+from studies.run.checkpoint import Checkpoint
+from studies.run.work import Job, Unit, replied
 
 AHEAD = 2  # units that lie ready for each worker, so that none waits for the next
 T = TypeVar("T")

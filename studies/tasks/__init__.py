@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from studies.judges.panel import Panel
-from studies.parts.recipe import Recipe
+from studies.recipes.recipe import Recipe
 from studies.tasks.chair import Chair
 from studies.tasks.mm_safety import MMSafety
 from studies.tasks.pope import Pope

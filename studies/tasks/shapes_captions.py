@@ -8,8 +8,9 @@ from PIL import Image
 
 from interv import Prompt
 from methods import ContrastPair
-from studies.metrics import Metric, Record, Row, estimate
-from studies.tasks.chair_words import chair_metrics, listed
+from studies.measure.metric import Metric, Record, Row
+from studies.measure.tables import estimate
+from studies.tasks.chair.words import chair_metrics, listed
 from studies.tasks.task import Example, Split
 from studies.tiny_world.draw import draw
 from studies.tiny_world.language import CAPTION_REQUESTS, CAREFUL, caption, is_caption

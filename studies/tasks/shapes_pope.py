@@ -12,7 +12,8 @@ from numpy.random import Generator
 
 from interv import Prompt
 from methods import ContrastPair
-from studies.metrics import YES_NO, Metric, estimate, ratio
+from studies.measure.metric import YES_NO, Metric, ratio
+from studies.measure.tables import estimate
 from studies.tasks.task import Example, Row, Split
 from studies.tiny_world.draw import draw
 from studies.tiny_world.language import CAREFUL, is_presence_answer, parse_presence, presence_answer, presence_question

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from interv import Site, stack
 from methods import L2S, ContrastPair, Contrasts, Query, capture_contrasts, steer
-from methods.capture import Order
+from methods.contrasts.capture import Order
 from methods.training import Weights
 from studies.timing import naive, published
 from studies.timing.models import Contestants

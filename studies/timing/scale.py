@@ -20,7 +20,7 @@ import torch
 
 from interv import VLM
 from methods import L2S, ContrastBank, ShardedContrasts, capture_contrasts
-from methods.shards import SHARD_BYTES, Store
+from methods.contrasts.shards import SHARD_BYTES, Store
 from studies.timing.contests import planted
 from studies.timing.models import pairs, random_llava
 

@@ -11,8 +11,8 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from studies.parts.results import commit, versions
-from studies.plots.figures import COLORS, LIGHT
+from studies.report.figures.style import COLORS, LIGHT
+from studies.run.results import commit, versions
 
 Record = dict[str, Any]
 TICKS = (0.5, 1, 2, 5, 10, 20, 50)  # times as fast

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-import methods.capture
+import methods.contrasts.capture
+import methods.contrasts.shared_prefix
 import methods.l2s
-import methods.shared_prefix
 from methods import L2S, MeanSteering, NormRnd, Query
-from methods.contrasts import Contrasts
+from methods.contrasts.contrasts import Contrasts
 from methods.steerer import Fitted
 from tests.mutation.faults import around, fault
 
@@ -22,7 +22,7 @@ CONTRASTS = "5 contrasts equal full passes"
 
 @fault("contrast pooled one token early", CONTRASTS)
 def _(patch: pytest.MonkeyPatch) -> None:
-    around(patch, methods.shared_prefix, "_weights", lambda weights, *args: weights(*args).roll(-1, 1))
+    around(patch, methods.contrasts.shared_prefix, "_weights", lambda weights, *args: weights(*args).roll(-1, 1))
 
 
 @fault("shared prefix cut too long", CONTRASTS)
@@ -31,17 +31,17 @@ def _(patch: pytest.MonkeyPatch) -> None:
         lengths = shared(*args)
         return lengths and [length - 1 for length in lengths[:1]] + [length + 1 for length in lengths[1:]]
 
-    around(patch, methods.shared_prefix, "_shared_lengths", wrong)
+    around(patch, methods.contrasts.shared_prefix, "_shared_lengths", wrong)
 
 
 @fault("one image taken for that of every pair", "5 pairs about one image equal full passes")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(methods.shared_prefix, "image_of", lambda pair: "")
+    patch.setattr(methods.contrasts.shared_prefix, "image_of", lambda pair: "")
 
 
 @fault("answers averaged over one token too many", CONTRASTS)
 def _(patch: pytest.MonkeyPatch) -> None:
-    around(patch, methods.shared_prefix, "_common", lambda common, one, other: max(0, common(one, other) - 1))
+    around(patch, methods.contrasts.shared_prefix, "_common", lambda common, one, other: max(0, common(one, other) - 1))
 
 
 @fault("positive and negative swapped", CONTRASTS)
@@ -50,14 +50,14 @@ def _(patch: pytest.MonkeyPatch) -> None:
         bank = batch(*args)
         return replace(bank, positive=bank.negative, negative=bank.positive)
 
-    around(patch, methods.capture, "capture_batch", wrong)
+    around(patch, methods.contrasts.capture, "capture_batch", wrong)
 
 
 @fault("layers counted from one", CONTRASTS)
 def _(patch: pytest.MonkeyPatch) -> None:
-    site = methods.shared_prefix.Site
+    site = methods.contrasts.shared_prefix.Site
     patch.setattr(
-        methods.shared_prefix,
+        methods.contrasts.shared_prefix,
         "Site",
         lambda layer: site(max(0, layer - 1), "hook_resid_post") if layer else site(0, "hook_resid_pre"),
     )

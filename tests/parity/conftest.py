@@ -13,7 +13,8 @@ from torch import Tensor
 from interv import VLM, Prompt
 from methods import ContrastPair, Contrasts, capture_contrasts
 from methods.training import Weights
-from studies.recipes import CODE_POPE_LLAVA, Recipe
+from studies.recipes import Recipe
+from studies.recipes.named import CODE_POPE_LLAVA
 
 DATA = Path(__file__).parent / "data"
 LAYER = 3  # of the context and of the contrast

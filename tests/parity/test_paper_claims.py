@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from studies.recipes import CODE_SAFETY_LLAVA, PAPER_SAFETY_LLAVA
+from studies.recipes.named import CODE_SAFETY_LLAVA, PAPER_SAFETY_LLAVA
 
 METHODS = ("NoSteering", "Prompt", "Norm-Rnd", "Mean-S", "L2S", "P2S")
 # Table 2: accuracy and "F1" by model and subset, in percent.

@@ -10,7 +10,8 @@ from PIL import Image
 from interv import VLM, Site
 from interv.encoding import render
 from methods import L2S, Query, capture_contrasts
-from studies.recipes import CODE_POPE_LLAVA, CODE_SAFETY_LLAVA, CODE_SAFETY_QWEN, RECIPES
+from studies.recipes import RECIPES
+from studies.recipes.named import CODE_POPE_LLAVA, CODE_SAFETY_LLAVA, CODE_SAFETY_QWEN
 from studies.tasks.shapes_pope import ShapesPope
 from studies.tasks.shapes_safety import ShapesSafety
 

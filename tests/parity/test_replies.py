@@ -7,7 +7,7 @@ import pytest
 from interv import Add, Site
 from methods import P2S, MeanSteering, NoSteering, capture_contrasts, steer
 from methods.l2s import L2S
-from studies.recipes import CODE_POPE_LLAVA
+from studies.recipes.named import CODE_POPE_LLAVA
 from tests.parity.conftest import LAYER
 
 MARGIN = 1e-4

@@ -7,7 +7,7 @@ import torch
 
 from methods import Contrasts, CosineWeight
 from methods.training import Weights, _balanced, _loss, _schedule, initial_weights, train_network
-from studies.recipes import CODE_POPE_LLAVA
+from studies.recipes.named import CODE_POPE_LLAVA
 
 TOLERANCE = 1e-6
 

@@ -21,7 +21,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from studies.parts import results
+from studies.run import results
 from studies.strength_sweep import Arguments, strength_sweep
 
 STUDY = Arguments(methods=("MeanSteering", "L2S"), strength=(0.3, 1.0), limit=2, screen=1, shown=1, batch_size=32)

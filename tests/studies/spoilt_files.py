@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from studies.tasks.mm_safety_files import SCENARIOS
+from studies.tasks.mm_safety.files import SCENARIOS
 from tests.studies.benchmark_files import picture, write_json
 
 Named = dict[str, str]  # what a thing is called in skipped.jsonl, and words of its reason

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 
 from methods import L2S, Contrasts, Query
 from studies.ablations import Arguments, ablations, changed
-from studies.metrics import ALL
-from studies.parts.fidelity import dead
-from studies.parts.results import read_rows
-from studies.parts.variants import FACTORS, Variant, drawn, folded, standard, together, variants
-from studies.recipes import EMBEDDED_POPE, EMBEDDED_SAFETY
+from studies.measure.examples import ALL
+from studies.measure.fidelity import dead
+from studies.recipes.named import EMBEDDED_POPE, EMBEDDED_SAFETY
+from studies.run.results import read_rows
+from studies.run.variants import FACTORS, Variant, drawn, folded, standard, together, variants
 
 
 def contrasts(pairs: int = 40, width: int = 6) -> Contrasts:

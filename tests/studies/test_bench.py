@@ -15,17 +15,17 @@ from interv import VLM
 from methods import L2S, P2S, MeanSteering, NormRnd, NoSteering, Query, capture_contrasts
 from methods import shards as stores
 from studies.compare import Arguments, compare
+from studies.fit.fitting import STEERING
+from studies.fit.method_traits import adds, needs_vectors, reads_context, seeded
+from studies.fit.selection import Grid
 from studies.judges import LlamaGuard
-from studies.parts import provenance
-from studies.parts.bench import opened
-from studies.parts.choosing import Grid
-from studies.parts.fitting import STEERING
-from studies.parts.needs import adds, needs_vectors, reads_context, seeded
-from studies.parts.preparing import Common
-from studies.parts.results import Results, read_rows
-from studies.parts.units import Setting, own_vectors
-from studies.recipes import CODE_SAFETY_LLAVA, EMBEDDED_POPE
-from studies.run import answer
+from studies.recipes.named import CODE_SAFETY_LLAVA, EMBEDDED_POPE
+from studies.run import provenance
+from studies.run.answer import answer
+from studies.run.arguments import Common
+from studies.run.bench import opened
+from studies.run.results import Results, read_rows
+from studies.run.work import Setting, own_vectors
 from studies.tasks import TASKS
 from studies.tasks.shapes_pope import ShapesPope
 from studies.tasks.shapes_safety import ShapesSafety
@@ -159,7 +159,7 @@ def test_a_resumed_run_goes_on_with_the_networks_that_were_fitted(
         fitted = {name: bench.candidates(name)[0].steerer for name in STEERING}
         other = bench.fit("L2S", 6, 3, 1).steerer
     for place in ("fit_together", "Fits._fit"):
-        monkeypatch.setattr(f"studies.parts.fitting.{place}", lambda *args, **how: pytest.fail("it was fitted again"))
+        monkeypatch.setattr(f"studies.fit.fitting.{place}", lambda *args, **how: pytest.fail("it was fitted again"))
     with bench_at(tmp_path, tiny) as bench:
         for name, steerer in fitted.items():
             again = bench.candidates(name)[0].steerer

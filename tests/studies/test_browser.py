@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from studies.metrics import YES_NO, table
-from studies.report import write_report
+from studies.measure.metric import YES_NO
+from studies.measure.tables import table
+from studies.report.page import write_report
 from tests.studies.test_report import HOSTILE, make_folder, make_rows
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -8,15 +8,15 @@ import pytest
 
 from interv import VLM, Prompt
 from methods import MeanSteering, NoSteering, capture_contrasts
+from studies.calibrate.regret import halved, regret_figure, regrets
+from studies.calibrate.search import Account, Search, interleaved
+from studies.calibrate.summary import said, summary
+from studies.calibrate.trials import Trials, unsteered
 from studies.calibration import Arguments, calibrate, calibration
-from studies.metrics import Row
-from studies.parts.choosing import STRENGTHS, thinned
-from studies.parts.results import Results, read_rows
-from studies.parts.units import Setting
-from studies.search.regret import halved, regret_figure, regrets
-from studies.search.searching import Account, Search, interleaved
-from studies.search.summing_up import said, summary
-from studies.search.trials import Trials, unsteered
+from studies.fit.selection import STRENGTHS, thinned
+from studies.measure.metric import Row
+from studies.run.results import Results, read_rows
+from studies.run.work import Setting
 from studies.tasks import TASKS, Example
 
 TASK = TASKS["shapes_pope"]()

@@ -11,8 +11,8 @@ import torch
 from interv import VLM
 from methods import L2S, capture_contrasts
 from studies.captions import Arguments, study
-from studies.parts.stepwise import GOING_ON, OBJECT, Decision, caption_by_steps, decision_pairs, decisions
 from studies.recipes import RECIPES
+from studies.run.stepwise import GOING_ON, OBJECT, Decision, caption_by_steps, decision_pairs, decisions
 from studies.tasks.shapes_captions import ShapesCaptions, expected, scenes
 from studies.tiny_world.language import caption
 from studies.tiny_world.world import ICONS, Scene

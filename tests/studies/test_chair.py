@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from studies.tasks.chair import Chair, sentence
-from studies.tasks.chair_files import PINNED, load_images
-from studies.tasks.chair_words import Vocabulary, chair_metrics, listed
+from studies.tasks.chair.chair import Chair, sentence
+from studies.tasks.chair.files import PINNED, load_images
+from studies.tasks.chair.words import Vocabulary, chair_metrics, listed
 from studies.tasks.shapes_captions import ShapesCaptions, expected, named
 from studies.tasks.task import Task
 from studies.tiny_world.language import is_caption

@@ -10,13 +10,14 @@ import pytest
 from interv import VLM, Prompt
 from methods import ContrastPair
 from studies.compare import Arguments, compare
-from studies.metrics import accuracy, estimate
-from studies.parts.choosing import Choice, finalists, ranked, winners
-from studies.parts.controls import LogitThreshold, answer_words, is_yes_no
-from studies.parts.ending import tell
-from studies.parts.results import Results, read_rows
+from studies.fit.controls import LogitThreshold, answer_words, is_yes_no
+from studies.fit.selection import Choice, finalists, ranked, winners
+from studies.measure.metric import accuracy
+from studies.measure.tables import estimate
 from studies.recipes import RECIPES
-from studies.run import readable
+from studies.report.conclusion import tell
+from studies.run.answer import readable
+from studies.run.results import Results, read_rows
 from studies.tasks import TASKS
 from studies.tasks.shapes_pope import ShapesPope
 

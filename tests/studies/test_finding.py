@@ -1,7 +1,8 @@
 """Laws of the finding: it is computed, and says so whichever way the table falls."""
 
-from studies.metrics import accuracy, table
-from studies.parts.finding import against_best, finding, leaders
+from studies.measure.metric import accuracy
+from studies.measure.tables import table
+from studies.report.findings import against_best, finding, leaders
 
 
 def record(method, value, *, difference=0.1, spread=0.05, **fields):

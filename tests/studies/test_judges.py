@@ -35,8 +35,8 @@ from studies.judges.asking import parse_preference, parse_rating
 from studies.judges.judge import model_name
 from studies.judges.panel import Panel
 from studies.judges.verdicts import IN_A_ROW
-from studies.parts.results import read_rows
-from studies.tasks.chair_files import PINNED
+from studies.run.results import read_rows
+from studies.tasks.chair.files import PINNED
 from tests.studies.benchmark_files import picture, write_coco, write_json
 
 Answer = Callable[[dict[str, Any]], tuple[int, dict[str, str], str]]

@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 
 from interv import Prompt
 from methods import P2S, Contrasts, MeanSteering
+from studies.fit.selection import Choice
 from studies.layer_sweep import Arguments, along, layer_sweep, per_layers
-from studies.parts.choosing import Choice
-from studies.parts.fidelity import agreement, averaged
-from studies.parts.results import read_rows
-from studies.parts.validation import apart
-from studies.plots.heatmaps import heat_maps, over_layers
+from studies.measure.fidelity import agreement, averaged
+from studies.report.figures.heatmaps import heat_maps, over_layers
+from studies.report.validation import apart
+from studies.run.results import read_rows
 from studies.tasks.task import Example
 
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
-from studies.metrics import YES_NO, difference, estimate, ratio, table
+from studies.measure.metric import YES_NO, ratio
+from studies.measure.tables import difference, estimate, table
 
 NAN = float("nan")
 

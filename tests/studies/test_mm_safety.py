@@ -11,10 +11,10 @@ from PIL import Image
 
 from studies.judges import Said
 from studies.judges.panel import Panel
-from studies.recipes import CODE_SAFETY_LLAVA, CODE_SAFETY_QWEN, PAPER_SAFETY_LLAVA
-from studies.tasks.deferral import DEFERRALS
-from studies.tasks.mm_safety import MMSafety, mean_unsafe, published_unsafe
-from studies.tasks.mm_safety_files import SCENARIOS, behavior_of, load_items
+from studies.recipes.named import CODE_SAFETY_LLAVA, CODE_SAFETY_QWEN, PAPER_SAFETY_LLAVA
+from studies.tasks.mm_safety.deferral import DEFERRALS
+from studies.tasks.mm_safety.files import SCENARIOS, behavior_of, load_items
+from studies.tasks.mm_safety.mm_safety import MMSafety, mean_unsafe, published_unsafe
 from studies.tasks.task import Task
 from tests.studies.benchmark_files import reply_row, write_json, write_mm_safety, write_parquet
 from tests.studies.guards import save_guard

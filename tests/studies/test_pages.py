@@ -2,11 +2,11 @@
 
 import re
 
-from studies.pages.about import SPLIT_FLAW, breakable, pathless, short
-from studies.pages.glossary import sentence
-from studies.parts.results import Results
-from studies.report import write_report
-from studies.tasks.pope import Pope
+from studies.report.about import SPLIT_FLAW, breakable, pathless, short
+from studies.report.glossary import sentence
+from studies.report.page import write_report
+from studies.run.results import Results
+from studies.tasks.pope.pope import Pope
 from studies.tasks.shapes_captions import ShapesCaptions
 from studies.tasks.shapes_pope import ShapesPope
 from studies.tasks.shapes_safety import ShapesSafety

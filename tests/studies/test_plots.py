@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
 
-from studies.plots.bars import ablation_bars
-from studies.plots.curves import spread
-from studies.plots.figures import COLORS, CONTRAST, DARK, LIGHT, readable
-from studies.plots.inputs import projection
-from studies.plots.tradeoff import Scale, trade_off
+from studies.report.figures.bars import ablation_bars
+from studies.report.figures.curves import spread
+from studies.report.figures.inputs import projection
+from studies.report.figures.style import COLORS, CONTRAST, DARK, LIGHT, readable
+from studies.report.figures.tradeoff import Scale, trade_off
 
 
 def luminance(color: str) -> float:

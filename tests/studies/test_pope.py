@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from interv import Prompt
-from studies.metrics import estimate
-from studies.recipes import CODE_POPE_LLAVA, PAPER_POPE_LLAVA
-from studies.tasks.pope import Pope, parse_first_characters, parse_first_word, parse_official
-from studies.tasks.pope_files import SHIPPED, load_questions
+from studies.measure.tables import estimate
+from studies.recipes.named import CODE_POPE_LLAVA, PAPER_POPE_LLAVA
+from studies.tasks.pope.files import SHIPPED, load_questions
+from studies.tasks.pope.pope import Pope, parse_first_characters, parse_first_word, parse_official
 from studies.tasks.task import Example, Task
 from tests.studies.benchmark_files import picture, reply_row, save_pictures, write_json, write_lines, write_parquet
 

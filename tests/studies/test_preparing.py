@@ -16,8 +16,8 @@ from studies import layer_sweep as layer_study
 from studies import speed as speed_study
 from studies import strength_sweep as strength_study
 from studies.compare import Arguments, compare
-from studies.parts.preparing import Common, guard_of, prepare, recipe_of
 from studies.recipes import RECIPES
+from studies.run.arguments import Common, guard_of, prepare, recipe_of
 from tests.studies.guards import save_guard
 
 SMALL = Arguments(methods=("NoSteering", "MeanSteering"), strength=(0.5,), limit=2, screen=1, shown=1, seeds=1)

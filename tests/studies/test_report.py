@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_rgba
 from PIL import Image
 
-from studies.metrics import YES_NO, table
-from studies.pages.tables import safe
-from studies.parts.replies import data_uri, effects, entries, sample
-from studies.parts.results import Results
-from studies.plots import figures
-from studies.plots.picture import comparison_picture
-from studies.report import write_report
+from studies.measure.metric import YES_NO
+from studies.measure.tables import table
+from studies.report.figures import style as figures
+from studies.report.figures.picture import comparison_picture
+from studies.report.page import write_report
+from studies.report.replies import data_uri, effects, entries, sample
+from studies.report.tables import safe
+from studies.run.results import Results
 
 HOSTILE = "<script>alert(1)</script> | [x](javascript:y) `z` \"'><img src=//evil.example/a.png onerror=alert(2)>"
 METHODS = {"NoSteering": "yes", "L2S": None, "P2S": None, "LogitThreshold": "no"}

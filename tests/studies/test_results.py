@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from studies.parts.results import Results, key, read_rows, read_skipped, write_json
+from studies.run.results import Results, key, read_rows, read_skipped, write_json
 
 SETTINGS = {"task": "shapes_pope", "layers": {"reads": 6, "writes": (4,)}, "strength": 1.0}
 
@@ -57,7 +57,7 @@ def test_a_file_cut_at_any_byte_resumes_to_the_whole_lines_before_it(data):
 def test_a_killed_process_loses_no_row_that_it_appended(tmp_path):
     program = (
         "import os, signal, sys\n"
-        "from studies.parts.results import Results\n"
+        "from studies.run.results import Results\n"
         f"results = Results.open(sys.argv[1], {SETTINGS!r})\n"
         f"results.append({ROWS[:2]!r})\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"

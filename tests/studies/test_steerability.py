@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from studies.metrics import Row
-from studies.parts.geometry import alike, on_plane, plane
-from studies.plots.inputs import cosines, helped_and_hurt, projection
+from studies.measure.geometry import alike, on_plane, plane
+from studies.measure.metric import Row
+from studies.report.figures.inputs import cosines, helped_and_hurt, projection
 from studies.steerability import Arguments, effects, steerability
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from methods import L2S, Contrasts, CosineWeight
-from studies.parts.together import fit_together
+from studies.fit.side_by_side import fit_together
 
 
 def contrasts(seed: int, pairs: int = 30, width: int = 8) -> Contrasts:
@@ -35,7 +35,7 @@ def test_trained_together_is_trained_alone(options):
 def test_groups_and_sizes_do_not_matter(monkeypatch):
     trains = [contrasts(0), contrasts(1), contrasts(2, pairs=20)]
     mixed = fit_together(trains, [0, 1, 2], epochs=3)
-    monkeypatch.setattr("studies.parts.together.NUMBERS", 1)
+    monkeypatch.setattr("studies.fit.side_by_side.NUMBERS", 1)
     for one, other in zip(mixed, fit_together(trains, [0, 1, 2], epochs=3), strict=True):
         torch.testing.assert_close(one.encoder_weight, other.encoder_weight)
 

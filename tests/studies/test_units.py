@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from interv import Prompt
-from studies.metrics import YES_NO, Row, difference, estimate, ratio, table
-from studies.parts.fidelity import averaged
-from studies.parts.geometry import alike
-from studies.parts.validation import apart
-from studies.run import row_of
-from studies.search.regret import halved
+from studies.calibrate.regret import halved
+from studies.measure.fidelity import averaged
+from studies.measure.geometry import alike
+from studies.measure.metric import YES_NO, Row, ratio
+from studies.measure.tables import difference, estimate, table
+from studies.report.validation import apart
+from studies.run.answer import row_of
 from studies.tasks import TASKS, Example
 
 IMAGES, QUESTIONS = 60, 6

@@ -10,8 +10,8 @@ import pytest
 from sklearn.metrics import accuracy_score
 
 from studies import compare
-from studies.tasks.mm_safety_files import SCENARIOS
-from studies.tasks.pope_files import SHIPPED
+from studies.tasks.mm_safety.files import SCENARIOS
+from studies.tasks.pope.files import SHIPPED
 from tests.official import OFFICIAL, write_official
 from tests.studies.benchmark_files import save_pictures, write_coco, write_mm_safety
 from tests.studies.guards import save_guard

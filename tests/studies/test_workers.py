@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from studies import run
-from studies.parts.checkpoint import Checkpoint
-from studies.parts.units import replied
-from studies.parts.workers import RayActors, Worker, devices, in_order, working
-from studies.run import spread
+from studies.run import answer as run
+from studies.run.answer import spread
+from studies.run.checkpoint import Checkpoint
+from studies.run.work import replied
+from studies.run.workers import RayActors, Worker, devices, in_order, working
 from studies.strength_sweep import Arguments, strength_sweep
 
 SMALL = Arguments(methods=("L2S", "P2S"), strength=(0.3, 1.0), limit=3, screen=1, shown=1, batch_size=4)
@@ -59,8 +59,8 @@ def test_without_ray_the_error_says_what_to_install() -> None:
 def test_a_killed_study_leaves_no_worker_behind() -> None:
     program = (
         "import os, signal\n"
-        "from studies.parts.checkpoint import Checkpoint\n"
-        "from studies.parts.workers import Processes\n"
+        "from studies.run.checkpoint import Checkpoint\n"
+        "from studies.run.workers import Processes\n"
         "if __name__ == '__main__':\n"
         "    workers = Processes(Checkpoint(), Checkpoint().load().fingerprint, 1)\n"
         "    print(workers._pool.submit(os.getpid).result(), flush=True)\n"

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-import methods.shards
+import methods.contrasts.shards
 from interv import VLM, Prompt
 from methods import BankShards, ContrastPair, capture_contrasts
 from tests.tiny_models import build
@@ -23,7 +23,7 @@ def small() -> VLM:
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch, small: VLM) -> None:
     """Four pairs a shard."""
-    monkeypatch.setattr(methods.shards, "SHARD_BYTES", 4 * 3 * 4 * small.n_layers * small.d_model)
+    monkeypatch.setattr(methods.contrasts.shards, "SHARD_BYTES", 4 * 3 * 4 * small.n_layers * small.d_model)
 
 
 @pytest.mark.usefixtures("small_shards")

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-import methods.shards
+import methods.contrasts.shards
 from interv import VLM, Prompt
 from methods import L2S, STEERERS, BankShards, ContrastBank, ContrastPair, Query, ShardedContrasts, capture_contrasts
 from methods.steerer import Fitted
@@ -40,7 +40,7 @@ def made(count: int = COUNT, first: str = "is it red ?") -> list[ContrastPair]:
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch, small: VLM) -> None:
     """Four pairs a shard."""
-    monkeypatch.setattr(methods.shards, "SHARD_BYTES", 4 * 3 * 4 * small.n_layers * small.d_model)
+    monkeypatch.setattr(methods.contrasts.shards, "SHARD_BYTES", 4 * 3 * 4 * small.n_layers * small.d_model)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -89,7 +89,7 @@ def test_every_method_fits_shards_as_it_fits_memory(method: type[Fitted], small:
 @pytest.mark.usefixtures("small_shards")
 def test_an_interrupted_run_goes_on(small: VLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = capture_contrasts(small, made(), batch_size=BATCH, progress=False, out=tmp_path / "whole")
-    seen, capture = [], methods.capture.capture_batch
+    seen, capture = [], methods.contrasts.capture.capture_batch
 
     def broken(*args, **named):
         seen.append(1)
@@ -97,7 +97,7 @@ def test_an_interrupted_run_goes_on(small: VLM, tmp_path: Path, monkeypatch: pyt
             raise KeyboardInterrupt
         return capture(*args, **named)
 
-    monkeypatch.setattr(methods.capture, "capture_batch", broken)
+    monkeypatch.setattr(methods.contrasts.capture, "capture_batch", broken)
     with pytest.raises(KeyboardInterrupt):
         capture_contrasts(small, made(), batch_size=BATCH, progress=False, out=tmp_path / "resumed")
     with pytest.raises(ValueError, match="lacks 2 of 3 shards"):
@@ -132,14 +132,14 @@ KILLED = """
 import os, sys
 import torch
 torch.set_num_threads(1)  # as in the tests: on several threads a busy machine may round otherwise
-import methods.capture, methods.shards
+import methods.contrasts.capture, methods.contrasts.shards
 from methods import capture_contrasts
 from tests.tiny_models import build
 from tests.unit.test_shards import BATCH, made
 
 vlm, left = build("random-llava"), [int(sys.argv[2])]
-methods.shards.SHARD_BYTES = 4 * 3 * 4 * vlm.n_layers * vlm.d_model
-save = methods.shards.save_file
+methods.contrasts.shards.SHARD_BYTES = 4 * 3 * 4 * vlm.n_layers * vlm.d_model
+save = methods.contrasts.shards.save_file
 
 def dying(tensors, path, **named):
     save(tensors, path, **named)
@@ -149,7 +149,7 @@ def dying(tensors, path, **named):
             file.truncate(200)  # as if only the beginning had reached the disk
         os.kill(os.getpid(), 9)
 
-methods.shards.save_file = dying
+methods.contrasts.shards.save_file = dying
 capture_contrasts(vlm, made(), batch_size=BATCH, progress=False, out=sys.argv[1])
 """
 
@@ -176,23 +176,23 @@ MEMORY = """
 import json, sys, threading, time
 import psutil, torch
 torch.set_num_threads(1)
-import methods.capture, methods.shards
+import methods.contrasts.capture, methods.contrasts.shards
 from methods import L2S, capture_contrasts
-from methods.contrasts import ContrastBank
+from methods.contrasts.bank import ContrastBank
 from tests.tiny_models import build
 from tests.unit.test_shards import made
 
 WIDTH, count = 2048, int(sys.argv[2])
 vlm = build("random-llava")
 vlm.d_model = WIDTH
-methods.shards.SHARD_BYTES = 2**21
+methods.contrasts.shards.SHARD_BYTES = 2**21
 
 def wide(vlm, batch, layers, *rest):
     parts = torch.randn(3, len(batch), len(layers), WIDTH, generator=torch.Generator().manual_seed(len(batch)))
     names = tuple(pair.behavior for pair, _ in batch), tuple(pair.id for pair, _ in batch)
     return ContrastBank(*parts, None, *names, layers, vlm.fingerprint)
 
-methods.capture.capture_batch = wide
+methods.contrasts.capture.capture_batch = wide
 
 def anonymous():
     text = open("/proc/self/status").read()

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from studies.metrics import Record
-from studies.plots.figures import COLORS, LIGHT, Theme, captioned, number, plain, words
+from studies.measure.metric import Record
+from studies.report.figures.style import COLORS, LIGHT, Theme, captioned, number, plain, words
 
 COLOR = COLORS["L2S"]
 

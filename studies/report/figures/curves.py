@@ -7,8 +7,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from studies.metrics import ALL, Record, called
-from studies.plots.figures import (
+from studies.measure.examples import ALL
+from studies.measure.metric import Record
+from studies.measure.tables import called
+from studies.report.figures.style import (
     COLORS,
     CONTROLS,
     LIGHT,

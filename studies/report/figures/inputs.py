@@ -7,8 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from studies.metrics import Record, called
-from studies.plots.figures import COLORS, LIGHT, Theme, captioned, listed, number, plain, words
+from studies.measure.metric import Record
+from studies.measure.tables import called
+from studies.report.figures.style import COLORS, LIGHT, Theme, captioned, listed, number, plain, words
 
 HELPED, HURT = "#009e73", "#d55e00"
 BEHAVIORS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")

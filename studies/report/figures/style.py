@@ -15,7 +15,9 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from studies.metrics import ALL, GROUP, Record, called, group
+from studies.measure.examples import ALL
+from studies.measure.metric import Record
+from studies.measure.tables import GROUP, called, group
 
 # The order in which methods are listed, and Okabe and Ito's colours, which also differ for colour-blind readers.
 COLORS = {

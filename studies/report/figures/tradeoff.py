@@ -9,8 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from studies.metrics import ALL, GROUP, Record, called, group
-from studies.plots.figures import (
+from studies.measure.examples import ALL
+from studies.measure.metric import Record
+from studies.measure.tables import GROUP, called, group
+from studies.report.figures.style import (
     COLORS,
     CONTROLS,
     LIGHT,

@@ -15,11 +15,12 @@ from methods import ContrastPair
 from studies.judges.asking import Duel, compare_captions
 from studies.judges.panel import Panel, mean_mark, without_mark
 from studies.judges.verdicts import Verdicts
-from studies.metrics import Metric, estimate
-from studies.parts.recipe import Recipe
-from studies.recipes import CHAIR_LLAVA
-from studies.tasks.chair_files import Shown, load_images
-from studies.tasks.chair_words import Vocabulary, chair_metrics, listed
+from studies.measure.metric import Metric
+from studies.measure.tables import estimate
+from studies.recipes.named import CHAIR_LLAVA
+from studies.recipes.recipe import Recipe
+from studies.tasks.chair.files import Shown, load_images
+from studies.tasks.chair.words import Vocabulary, chair_metrics, listed
 from studies.tasks.free_text import well_formed
 from studies.tasks.reading import Flaw
 from studies.tasks.task import Example, Row, Split

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from studies.tasks.chair_words import Vocabulary
-from studies.tasks.pope_files import SHIPPED
+from studies.tasks.chair.words import Vocabulary
+from studies.tasks.pope.files import SHIPPED
 from studies.tasks.reading import Flaw, find_image, image_flaw, image_folders, read_rows
 
 PINNED = "chair_images.json"  # a list of image ids, in the data folder

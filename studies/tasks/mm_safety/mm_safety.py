@@ -18,12 +18,13 @@ from studies.judges.asking import Reply, rate
 from studies.judges.guard import Exchange
 from studies.judges.panel import Panel, mean_mark, without_mark
 from studies.judges.verdicts import Verdicts
-from studies.metrics import Metric, estimate, ratio, unparsable, valid
-from studies.parts.recipe import Recipe
-from studies.recipes import PAPER_SAFETY_LLAVA
-from studies.tasks.deferral import defers, refuses
+from studies.measure.metric import Metric, ratio, unparsable, valid
+from studies.measure.tables import estimate
+from studies.recipes.named import PAPER_SAFETY_LLAVA
+from studies.recipes.recipe import Recipe
 from studies.tasks.free_text import well_formed
-from studies.tasks.mm_safety_files import CONSULTATIONS, Item, load_items
+from studies.tasks.mm_safety.deferral import defers, refuses
+from studies.tasks.mm_safety.files import CONSULTATIONS, Item, load_items
 from studies.tasks.reading import Flaw
 from studies.tasks.task import Example, Row, Split
 

@@ -10,7 +10,7 @@ from studies.tasks.columns import hub_rows, opened, parquet_rows
 from studies.tasks.reading import Flaw, Read, find_image, first_field, image_flaw, image_folders, read_rows
 
 HUB = "lmms-lab/POPE"
-SHIPPED = Path(__file__).parent / "data" / "pope" / "coco_pope_random.json"
+SHIPPED = Path(__file__).parent / "data" / "coco_pope_random.json"
 SUBSETS = ("random", "popular", "adversarial")
 ONE_WORD = "Answer with just one word."  # the published code cuts a question before these words
 PARTS = ("train", "test")

@@ -11,11 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from methods import ContrastPair
-from studies.metrics import YES_NO, Metric, estimate, ratio
-from studies.parts.recipe import Recipe
-from studies.recipes import PAPER_POPE_LLAVA
+from studies.measure.metric import YES_NO, Metric, ratio
+from studies.measure.tables import estimate
+from studies.recipes.named import PAPER_POPE_LLAVA
+from studies.recipes.recipe import Recipe
 from studies.tasks.free_text import well_formed
-from studies.tasks.pope_files import Question, load_questions
+from studies.tasks.pope.files import Question, load_questions
 from studies.tasks.reading import Flaw
 from studies.tasks.task import Example, Row, Split
 

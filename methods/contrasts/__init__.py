@@ -1,0 +1,1 @@
+"""From pairs of completions to the activations that methods are fitted from."""

@@ -1,0 +1,92 @@
+"""Contrasts of several layers at once, of which any two are picked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from methods.contrasts.contrasts import Contrasts
+from methods.contrasts.storage import load_fields, save_fields
+
+
+@dataclass(frozen=True, eq=False)
+class ContrastBank:
+    """Captured contrasts at several layers at once; `at` picks two of them.
+
+    `skipped` lists (id, reason) of the pairs that could not be used.
+    """
+
+    context: Float[Tensor, "pairs layers d_model"]
+    positive: Float[Tensor, "pairs layers d_model"]
+    negative: Float[Tensor, "pairs layers d_model"]
+    agnostic: Float[Tensor, "pairs layers d_model"] | None
+    behavior: tuple[str, ...]
+    id: tuple[str, ...]
+    layers: tuple[int, ...]
+    fingerprint: str
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.context)
+
+    def at(self, reads: int, writes: int) -> Contrasts:
+        """The context read at block `reads`, the contrast at block `writes`, both counted from 0."""
+        read, write = self._index(reads), self._index(writes)
+        return Contrasts(
+            self.context[:, read],
+            self.positive[:, write],
+            self.negative[:, write],
+            self.behavior,
+            self.id,
+            reads,
+            writes,
+            self.fingerprint,
+            None if self.agnostic is None else self.agnostic[:, write],
+        )
+
+    def rows(self, index: Sequence[int]) -> "ContrastBank":
+        """These rows, in this order."""
+        chosen = list(index)
+        return replace(
+            self,
+            context=self.context[chosen],
+            positive=self.positive[chosen],
+            negative=self.negative[chosen],
+            agnostic=None if self.agnostic is None else self.agnostic[chosen],
+            behavior=tuple(self.behavior[i] for i in chosen),
+            id=tuple(self.id[i] for i in chosen),
+        )
+
+    def save(self, folder: str | Path) -> None:
+        """Write `contrasts.safetensors` and `contrasts.json` into the folder."""
+        save_fields(self, folder)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "ContrastBank":
+        """Read what `save` wrote. Raises ValueError where the folder holds no bank."""
+        return cls(**load_fields(folder, cls, "layers"))
+
+    def _index(self, layer: int) -> int:
+        if layer not in self.layers:
+            raise ValueError(f"Layer {layer} was not captured; there are {', '.join(map(str, self.layers))}.")
+        return self.layers.index(layer)
+
+
+def join(banks: Sequence[ContrastBank], skipped: Sequence[tuple[str, str]] = ()) -> ContrastBank:
+    """The rows of several banks of one model, in order."""
+    first = banks[0]
+    every = [bank.agnostic for bank in banks if bank.agnostic is not None]
+    return ContrastBank(
+        torch.cat([bank.context for bank in banks]),
+        torch.cat([bank.positive for bank in banks]),
+        torch.cat([bank.negative for bank in banks]),
+        torch.cat(every) if every else None,
+        tuple(name for bank in banks for name in bank.behavior),
+        tuple(name for bank in banks for name in bank.id),
+        first.layers,
+        first.fingerprint,
+        tuple(skipped),
+    )

@@ -1,0 +1,1 @@
+"""Numbers from rows and vectors: metrics, bootstrap intervals, paired differences, cosines."""
