@@ -142,7 +142,7 @@ def train_network(
         order = torch.randperm(len(train), generator=generator).to(device)
         for rows in order.split(batch_size):
             context, target = batch_of(rows)
-            loss = _loss(weights(context, activation), target, mse_weight, l1_weight, w)
+            loss = row_losses(weights(context, activation), target, mse_weight, l1_weight, w)
             optimizer.zero_grad()
             (_balanced(loss, group[rows], len(behaviors)) if balanced else loss.mean()).backward()
             optimizer.step()
@@ -172,7 +172,7 @@ def _validation_loss(weights: Weights, activation: Activation, validation: AnyCo
         batches = validation.batches()
     with torch.no_grad():
         losses = [
-            _loss(weights(context.to(device), activation), target.to(device), 1.0, 1.0, 0.05)
+            row_losses(weights(context.to(device), activation), target.to(device), 1.0, 1.0, 0.05)
             for context, target in batches
         ]
         return float(torch.cat(losses).mean())
@@ -196,7 +196,7 @@ def principal_directions(
     return (found @ torch.linalg.eigh(inside).eigenvectors.flip(1)).T[:count]
 
 
-def _loss(
+def row_losses(
     prediction: Float[Tensor, "rows d_model"], target: Float[Tensor, "rows d_model"], mse: float, l1: float, w: float
 ) -> Float[Tensor, " rows"]:
     error = prediction - target

@@ -17,6 +17,17 @@ import numpy as np
 from methods import L2S, ContrastBank
 from studies.fit.selection import Choice, Grid, thinned, winners
 from studies.fit.side_by_side import fit_together
+from studies.fit.variants import (
+    DEFAULT,
+    FACTORS,
+    Ablated,
+    Variant,
+    at_several_layers,
+    drawn,
+    standardised_contexts,
+    variants,
+    fold_in,
+)
 from studies.measure.examples import ALL
 from studies.measure.fidelity import agreement, averaged, dead
 from studies.measure.metric import Metric, Record, Row
@@ -29,7 +40,6 @@ from studies.report.validation import about, apart, choose_on, finish, rows_of
 from studies.run.arguments import Common, known, prepare
 from studies.run.bench import Bench, opened
 from studies.run.command_line import run_study
-from studies.run.variants import DEFAULT, FACTORS, Ablated, Variant, drawn, folded, standard, together, variants
 
 # What the figure's records have of the table's.
 MEASURED = ("value", "low", "high", "n", "units", "seeds", "difference", "difference_low", "difference_high")
@@ -110,7 +120,7 @@ def measured(bench: Bench, variant: Variant, chosen: Choice, seeds: Sequence[int
         own = replace(bench, recipe=recipe, grid=only, kept=f"contrasts-{variant.factor}-{variant.level}", _made={})
     train, validation = own.contrasts("train"), own.contrasts("val")
     parts = [fitted(bench, recipe, variant, train, validation, reads or 0, layer or 0, seeds) for layer in layers]
-    steerers = [together([part[number] for part in parts], recipe.scope) for number in range(len(seeds))]
+    steerers = [at_several_layers([part[number] for part in parts], recipe.scope) for number in range(len(seeds))]
     steered = tuple(layer or 0 for layer in layers)
     settings = [
         Ablated(steerer, chosen.strength or 0.0, seed, variant.name, steered)
@@ -169,9 +179,9 @@ def trained(
     trains = [drawn(whole, variant.pairs, seed) for seed in seeds]
     if not variant.standardised:
         return fit_together(trains, seeds, **options)
-    plain = [standard(part) for part in trains]
+    plain = [standardised_contexts(part) for part in trains]
     networks = fit_together([part for part, _, _ in plain], seeds, **options)
-    return [folded(network, mean, size) for network, (_, mean, size) in zip(networks, plain, strict=True)]
+    return [fold_in(network, mean, size) for network, (_, mean, size) in zip(networks, plain, strict=True)]
 
 
 def answers(row: Row, made: Sequence[Variant], best: dict[str, Choice]) -> bool:

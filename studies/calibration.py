@@ -28,6 +28,7 @@ from studies.calibrate.trials import Trials, in_order, replayed, unsteered
 from studies.fit.fitting import STEERING
 from studies.fit.method_traits import needs_vectors
 from studies.fit.selection import BUDGET, STRENGTHS, Choice, Grid, thinned
+from studies.fit.setting import Setting
 from studies.measure.metric import Record, Row
 from studies.measure.tables import GROUP
 from studies.report.conclusion import table_of
@@ -37,7 +38,6 @@ from studies.run.arguments import Common, check_blocks, known, prepare
 from studies.run.bench import Bench, opened
 from studies.run.command_line import run_study
 from studies.run.results import Results, key
-from studies.run.work import Setting
 from studies.tasks.task import Example, Task
 
 

@@ -10,8 +10,8 @@ from math import ceil
 import numpy as np
 
 from studies.fit.selection import BUDGET, FINALISTS
+from studies.fit.setting import Setting
 from studies.measure.metric import Row
-from studies.run.work import Setting
 from studies.tasks.task import Example, Task
 
 # For each setting the rows of its replies to these examples; None is the unsteered model.

@@ -12,10 +12,11 @@ from torch import Tensor
 from interv import VLM, Prompt, Site
 from methods import NoSteering, Query
 from studies.calibrate.search import Reply
+from studies.fit.setting import Setting
 from studies.measure.metric import Row
 from studies.run.answer import answer
 from studies.run.results import Results, key, read_rows
-from studies.run.work import Oracle, Setting, own_vectors, side_by_side
+from studies.run.work import Oracle, own_vectors, side_by_side
 from studies.tasks.task import Example, Split, Task
 
 SIDE_BY_SIDE = 8  # settings that share a pass, whose logits over the whole vocabulary are held at once

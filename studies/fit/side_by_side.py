@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from methods import L2S, Contrasts, CosineWeight
-from methods.training import Weights, _loss, initial_weights
+from methods.training import Weights, initial_weights, row_losses
 
 NUMBERS = 200_000_000  # of training data that one group may hold, which is 0.8 GB in float32
 # What is trained here; a fit that asks for anything else is made by itself.
@@ -63,7 +63,7 @@ def _group(
         order = torch.stack([torch.randperm(context.shape[1], generator=generator) for generator in generators])
         for rows in order.to(device).split(batch_size, dim=1):
             prediction = _predicted(weights, context[network, rows], activation)
-            losses = _loss(prediction.flatten(0, 1), target[network, rows].flatten(0, 1), mse_weight, l1_weight, w)
+            losses = row_losses(prediction.flatten(0, 1), target[network, rows].flatten(0, 1), mse_weight, l1_weight, w)
             optimizer.zero_grad()
             losses.unflatten(0, (len(trains), -1)).mean(dim=1).sum().backward()
             optimizer.step()

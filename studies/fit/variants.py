@@ -10,9 +10,9 @@ from torch import Tensor
 from interv import Add
 from methods import L2S, Contrasts, Query
 from methods.steerer import Fitted, Strength
+from studies.fit.setting import Setting
 from studies.recipes.completions import EMBEDDED_GROUPS
 from studies.recipes.recipe import Recipe
-from studies.run.work import Setting
 
 DEFAULT = "L2S"
 FACTORS = (
@@ -131,7 +131,7 @@ class Ablated(Setting):
         return super().columns() | own
 
 
-def together(parts: Sequence[Fitted], scope: Any) -> Fitted:
+def at_several_layers(parts: Sequence[Fitted], scope: Any) -> Fitted:
     """One method of the parts, one a layer."""
     scoped = tuple(replace(part, scope=scope) for part in parts)
     if len(scoped) == 1:
@@ -139,7 +139,7 @@ def together(parts: Sequence[Fitted], scope: Any) -> Fitted:
     return SeveralLayers(scoped[0].reads, scoped[0].writes, scoped[0].fingerprint, scoped, scope=scope)
 
 
-def standard(train: Contrasts) -> tuple[Contrasts, Tensor, float]:
+def standardised_contexts(train: Contrasts) -> tuple[Contrasts, Tensor, float]:
     """The contrasts with contexts of mean 0 and mean square 1, and the mean and the size that were taken out."""
     mean = train.context.float().mean(dim=0)
     centred = train.context.float() - mean
@@ -147,7 +147,7 @@ def standard(train: Contrasts) -> tuple[Contrasts, Tensor, float]:
     return replace(train, context=centred / size), mean, size
 
 
-def folded(network: L2S, mean: Tensor, size: float) -> L2S:
+def fold_in(network: L2S, mean: Tensor, size: float) -> L2S:
     """The network that reads contexts as they are, of one that reads (context - mean) / size."""
     weight = network.encoder_weight / size
     return replace(network, encoder_weight=weight, encoder_bias=network.encoder_bias - weight @ mean)

@@ -7,9 +7,10 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from interv import VLM, Prompt
+from studies.fit.setting import Setting
 from studies.measure.metric import Row
 from studies.run.results import Results, key
-from studies.run.work import Job, Oracle, Setting, Unit, own_vectors, replied
+from studies.run.work import Job, Oracle, Unit, own_vectors, replied
 from studies.tasks.task import Example, Split, Task
 
 # Examples, and the settings to answer them in: each inner list is decoded as one batch.

@@ -17,6 +17,7 @@ from methods import ContrastBank, Contrasts, capture_contrasts
 from studies.fit.fitting import STEERING, Fits, Kept
 from studies.fit.method_traits import adds, needs_vectors, reads_context, seeded
 from studies.fit.selection import Choice, Grid, thinned
+from studies.fit.setting import Setting
 from studies.measure.examples import some
 from studies.measure.metric import Row
 from studies.recipes import Recipe
@@ -24,7 +25,6 @@ from studies.run.answer import Workers, answer, readable
 from studies.run.arguments import Common
 from studies.run.cost import Account, note, noted
 from studies.run.results import Results, read_rows
-from studies.run.work import Setting
 from studies.run.workers import working
 from studies.tasks import Example, Split, Task
 
@@ -188,7 +188,7 @@ def opened(
     """The study's bench, with all that decides its rows as its folder's recipe; closes folder and workers."""
     settings = {"recipe": recipe.card(), "grid": asdict(grid), **common.deciding(vlm), "limit": common.limit, **more}
     settings |= {} if common.data is None else {"data": str(common.data)}
-    settings |= {"examples": marks(task), **deciding_judge(task)}
+    settings |= {"examples": data_hashes(task), **deciding_judge(task)}
     known: dict[str, Any] = {"seeds": list(seeds), "fingerprint": vlm.fingerprint, "recorded": recorded_judges(task)}
     with (
         Results.open(common.folder(study), settings, **known) as results,
@@ -200,7 +200,7 @@ def opened(
         yield bench
 
 
-def marks(task: Task) -> dict[str, str]:
+def data_hashes(task: Task) -> dict[str, str]:
     """How many examples each split has, and a hash of what they are: other data is another recipe."""
     parts: dict[str, Any] = {
         split: [(e.id, e.target, e.subset, e.behavior, e.prompt.question) for e in task.prompts(split)]

@@ -20,10 +20,15 @@ def versions() -> dict[str, str | None]:
 
 def runs_on() -> dict[str, Any]:
     """The processor's name and the threads of torch, on which the last bits of a fit and of a reply depend."""
+    return {"processor": processor(), "threads": torch.get_num_threads()}
+
+
+def processor() -> str:
+    """The name of the machine's processor, or of its kind."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
     name = next((line.partition(": ")[2] for line in lines if "model name" in line), platform.processor())
-    return {"processor": name or platform.machine(), "threads": torch.get_num_threads()}
+    return name or platform.machine()
 
 
 def _version(name: str) -> str | None:

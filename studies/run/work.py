@@ -12,33 +12,11 @@ from interv.prefill import Prefill
 from interv.scope import PROMPT_SCOPES
 from methods import Contrasts, Query
 from methods.steerer import Fitted
-from studies.fit.method_traits import adds, reads_context
-from studies.measure.metric import Row
+from studies.fit.setting import Setting
 from studies.tasks.task import Example
 
 # Contrasts of a split's examples at a context block and a steered one, whose vectors the oracle adds.
 Oracle = Callable[[int, int], Contrasts]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One way of answering: a fitted method, how strongly it steers, and the seed that it was fitted with."""
-
-    steerer: Fitted
-    strength: float = 1.0
-    seed: int = 0
-
-    def columns(self) -> Row:
-        """The setting's part of a row; what does not matter to the method is null."""
-        method = type(self.steerer)
-        return {
-            "method": method.__name__,
-            "variant": None,
-            "strength": self.strength if adds(method) else None,
-            "reads": self.steerer.reads if reads_context(method) else None,
-            "writes": self.steerer.writes if adds(method) else None,
-            "seed": self.seed,
-        }
 
 
 @dataclass(frozen=True, eq=False)

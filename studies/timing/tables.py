@@ -2,9 +2,7 @@
 
 import datetime
 import os
-import platform
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from studies.report.figures.style import COLORS, LIGHT
-from studies.run.results import commit, versions
+from studies.run.provenance import commit, runs_on, versions
 
 Record = dict[str, Any]
 TICKS = (0.5, 1, 2, 5, 10, 20, 50)  # times as fast
@@ -20,13 +18,9 @@ TICKS = (0.5, 1, 2, 5, 10, 20, 50)  # times as fast
 
 def machine(device: str) -> dict[str, Any]:
     """Processor or GPU, cores and threads, versions, commit and day."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    model = next((line.partition(": ")[2] for line in lines if "model name" in line), platform.processor())
-    return {
-        "processor": torch.cuda.get_device_name(device) if device.startswith("cuda") else model,
+    where = runs_on() | ({"processor": torch.cuda.get_device_name(device)} if device.startswith("cuda") else {})
+    return where | {
         "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
         "versions": versions(),
         "commit": commit(),
         "day": datetime.datetime.now(datetime.UTC).date().isoformat(),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from methods import Contrasts, CosineWeight
-from methods.training import Weights, _balanced, _loss, _schedule, initial_weights, train_network
+from methods.training import Weights, _balanced, _schedule, initial_weights, row_losses, train_network
 from studies.recipes.named import CODE_POPE_LLAVA
 
 TOLERANCE = 1e-6
@@ -107,7 +107,7 @@ def test_an_absent_behaviour_counts_as_zero_in_a_batch():
 
 def test_the_loss_is_mean_square_plus_mean_absolute_minus_weighted_cosine():
     prediction, target = torch.tensor([[3.0, 4.0]]), torch.tensor([[3.0, 0.0]])
-    assert float(_loss(prediction, target, 1.0, 1.0, 0.5)) == pytest.approx(8 + 2 - 0.5 * 0.6)
+    assert float(row_losses(prediction, target, 1.0, 1.0, 0.5)) == pytest.approx(8 + 2 - 0.5 * 0.6)
 
 
 def test_the_cosine_term_grows_from_zero():
@@ -130,7 +130,7 @@ def test_the_best_epoch_is_kept_and_not_the_last():
     best = min(training.validation_losses)
     assert best < training.validation_losses[-1] - 1e-3
     validation = contrasts.rows(range(20, 40))
-    kept = _loss(training.kept(validation.context), validation.vectors, 1.0, 1.0, 0.05).mean()
+    kept = row_losses(training.kept(validation.context), validation.vectors, 1.0, 1.0, 0.05).mean()
     assert float(kept) == pytest.approx(best, abs=1e-6)
 
 

@@ -10,11 +10,19 @@ from matplotlib.figure import Figure
 
 from methods import L2S, Contrasts, Query
 from studies.ablations import Arguments, ablations, changed
+from studies.fit.variants import (
+    FACTORS,
+    Variant,
+    at_several_layers,
+    drawn,
+    standardised_contexts,
+    variants,
+    fold_in,
+)
 from studies.measure.examples import ALL
 from studies.measure.fidelity import dead
 from studies.recipes.named import EMBEDDED_POPE, EMBEDDED_SAFETY
 from studies.run.results import read_rows
-from studies.run.variants import FACTORS, Variant, drawn, folded, standard, together, variants
 
 
 def contrasts(pairs: int = 40, width: int = 6) -> Contrasts:
@@ -38,12 +46,15 @@ def test_a_variant_changes_one_factor_and_has_a_name_of_its_own(recipe):
 
 def test_a_standardised_network_is_folded_into_one_that_reads_raw_contexts():
     train = contrasts()
-    scaled, mean, size = standard(train)
+    scaled, mean, size = standardised_contexts(train)
     torch.testing.assert_close(scaled.context.mean(dim=0), torch.zeros(6), atol=1e-5, rtol=0)
     assert float(scaled.context.square().mean()) == pytest.approx(1)
     network = L2S.fit(scaled, epochs=3, hidden=8)
     torch.testing.assert_close(
-        folded(network, mean, size).predict(train.context), network.predict(scaled.context), rtol=1e-3, atol=1e-4
+        fold_in(network, mean, size).predict(train.context),
+        network.predict(scaled.context),
+        rtol=1e-3,
+        atol=1e-4,
     )
 
 
@@ -58,9 +69,9 @@ def test_drawn_pairs_keep_the_behaviours_shares_and_differ_between_seeds():
 def test_the_strength_is_divided_among_layers():
     parts = [replace(L2S.fit(contrasts(), epochs=1), writes=layer) for layer in (1, 2)]
     query = Query(torch.ones(3, 6))
-    ops = together(parts, "response").ops(query, 2.0)
+    ops = at_several_layers(parts, "response").ops(query, 2.0)
     assert [(op.site.layer, op.strength) for op in ops] == [(1, 1.0), (2, 1.0)]
-    assert len(together(parts[:1], "response").ops(query, 2.0)) == 1
+    assert len(at_several_layers(parts[:1], "response").ops(query, 2.0)) == 1
 
 
 def test_every_variant_has_its_rows_and_a_killed_study_goes_on(tmp_path, monkeypatch):

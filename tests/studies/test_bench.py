@@ -18,6 +18,7 @@ from studies.compare import Arguments, compare
 from studies.fit.fitting import STEERING
 from studies.fit.method_traits import adds, needs_vectors, reads_context, seeded
 from studies.fit.selection import Grid
+from studies.fit.setting import Setting
 from studies.judges import LlamaGuard
 from studies.recipes.named import CODE_SAFETY_LLAVA, EMBEDDED_POPE
 from studies.run import provenance
@@ -25,7 +26,7 @@ from studies.run.answer import answer
 from studies.run.arguments import Common
 from studies.run.bench import opened
 from studies.run.results import Results, read_rows
-from studies.run.work import Setting, own_vectors
+from studies.run.work import own_vectors
 from studies.tasks import TASKS
 from studies.tasks.shapes_pope import ShapesPope
 from studies.tasks.shapes_safety import ShapesSafety

@@ -14,9 +14,9 @@ from studies.calibrate.summary import said, summary
 from studies.calibrate.trials import Trials, unsteered
 from studies.calibration import Arguments, calibrate, calibration
 from studies.fit.selection import STRENGTHS, thinned
+from studies.fit.setting import Setting
 from studies.measure.metric import Row
 from studies.run.results import Results, read_rows
-from studies.run.work import Setting
 from studies.tasks import TASKS, Example
 
 TASK = TASKS["shapes_pope"]()
