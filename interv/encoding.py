@@ -10,13 +10,14 @@ from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from interv.display import OneLine
 from interv.layouts import layout_of
 from interv.prompt import Prompt
 from interv.scope import last_position
 
 
 @dataclass(frozen=True)
-class Encoded:
+class Encoded(OneLine):
     """A batch of prompts, padded on the left.
 
     `position_ids` has one row a token, or three where the model rotates by time, height and width. `media` holds what
@@ -32,6 +33,9 @@ class Encoded:
 
     def __len__(self) -> int:
         return len(self.input_ids)
+
+    def shown(self) -> dict[str, Any]:
+        return {"prompts": len(self), "tokens": self.input_ids.shape[1], "images": self.image_mask.any(1).sum().item()}
 
     def model_inputs(self) -> dict[str, Tensor]:
         """The keyword arguments of the model's forward."""

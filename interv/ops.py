@@ -7,13 +7,14 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from interv.display import OneLine
 from interv.op_values import Tokens, check_finite, check_is_site, check_tokens
 from interv.scope import Scope, check_scope
 from interv.site import Site
 
 
 @dataclass(frozen=True, eq=False)
-class Capture:
+class Capture(OneLine):
     """Read the hidden state at a site.
 
     Args:
@@ -38,7 +39,7 @@ class Capture:
         return self.tokens if isinstance(self.tokens, str) else "prompt"
 
 
-class Edit(ABC):
+class Edit(OneLine, ABC):
     """An op that changes the hidden state of the scope's tokens and leaves all others exactly as they are.
 
     Attributes:

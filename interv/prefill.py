@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,20 +11,21 @@ from torch import Tensor
 from transformers import Cache, DynamicCache, PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
+from interv.display import OneLine
 from interv.encoding import Encoded
 from interv.room import make_room
 from interv.site import Site
 
 
 @dataclass(frozen=True, eq=False)
-class Prefill:
+class Prefill(OneLine):
     """The prompts' one pass. It is not used up: any number of runs may decode from it.
 
     `captured[site]` is the hidden state of each last prompt token, [batch, width], before any steering. `model` is the
     one that ran, and no other goes on from here. `blocks` is None, or how many decoder blocks ran.
     """
 
-    model: PreTrainedModel = field(repr=False)
+    model: PreTrainedModel
     encoded: Encoded
     cache: Cache
     captured: dict[Site, Float[Tensor, "batch width"]]
@@ -32,6 +33,10 @@ class Prefill:
 
     def __len__(self) -> int:
         return len(self.encoded)
+
+    def shown(self) -> dict[str, Any]:
+        read = {"captured": [str(site) for site in self.captured]} if self.captured else {}
+        return self.encoded.shown() | read | ({} if self.blocks is None else {"blocks": self.blocks})
 
     def select(self, rows: Sequence[int]) -> "Prefill":
         """These rows, in this order; a row may come several times, once for each way of steering it."""

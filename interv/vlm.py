@@ -69,6 +69,9 @@ class VLM:
         placed = any(options.get(option) for option in ("device_map", "load_in_4bit", "load_in_8bit"))
         return cls(model if placed else model.to(device), processor, name)  # type: ignore[arg-type]
 
+    def __repr__(self) -> str:
+        return f"VLM({self.name}: {type(self.model).__name__}, {self.n_layers} blocks, width {self.d_model})"
+
     @cached_property
     def fingerprint(self) -> str:
         """Sixteen hex digits that tell models apart by their weights; worked out once, when it is first asked for."""

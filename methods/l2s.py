@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -129,6 +130,11 @@ class L2S(Fitted):
     def to_reference(self, path: str | Path) -> None:
         """Write the network alone, as the published code reads it: layers, scope and model are not in the file."""
         write_network(self._weights(), path)
+
+    def shown(self) -> dict[str, Any]:
+        values = super().shown()
+        layers = {"reads": values.pop("reads"), "writes": values.pop("writes")}
+        return layers | {"hidden": len(self.encoder_weight)} | values
 
     def predict(self, context: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch d_model"]:
         """The predicted contrast vectors. Raises ValueError for contexts of another width."""

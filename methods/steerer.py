@@ -11,13 +11,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from interv import Add, Prompt, Scope, Site
+from interv.display import OneLine
 from methods.contrasts.contrasts import Contrasts
 
 Strength = float | int | Float[Tensor, " batch"]
 
 
 @dataclass(frozen=True, eq=False)
-class Query:
+class Query(OneLine):
     """What a method may see of the inputs at test time.
 
     Attributes:
@@ -63,7 +64,7 @@ class Steerer(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted(ABC):
+class Fitted(OneLine, ABC):
     """The base of all methods here: what they remember of their training, and how they are kept on disk.
 
     Attributes:
@@ -84,6 +85,12 @@ class Fitted(ABC):
 
     @abstractmethod
     def ops(self, query: Query, strength: Strength = 1.0) -> tuple[Add, ...]: ...
+
+    def shown(self) -> dict[str, Any]:
+        values = super().shown()
+        tensors = [values.pop(name) for name, value in [*values.items()] if isinstance(value, Tensor)]
+        values.pop("fingerprint")
+        return values | ({"width": tensors[0].shape[-1]} if tensors else {})
 
     def rewrite(self, prompt: Prompt) -> Prompt:
         return prompt

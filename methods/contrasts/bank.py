@@ -3,17 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interv.display import OneLine
 from methods.contrasts.contrasts import Contrasts
 from methods.contrasts.storage import load_fields, save_fields
 
 
 @dataclass(frozen=True, eq=False)
-class ContrastBank:
+class ContrastBank(OneLine):
     """Captured contrasts at several layers at once; `at` picks two of them.
 
     `skipped` lists (id, reason) of the pairs that could not be used.
@@ -31,6 +33,10 @@ class ContrastBank:
 
     def __len__(self) -> int:
         return len(self.context)
+
+    def shown(self) -> dict[str, Any]:
+        skipped = {"skipped": len(self.skipped)} if self.skipped else {}
+        return {"pairs": len(self), "layers": self.layers, "width": self.context.shape[2]} | skipped
 
     def at(self, reads: int, writes: int) -> Contrasts:
         """The context read at block `reads`, the contrast at block `writes`, both counted from 0."""

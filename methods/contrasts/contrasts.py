@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interv.display import OneLine
 from methods.contrasts.storage import load_fields, save_fields
 
 
 @dataclass(frozen=True, eq=False)
-class Contrasts:
+class Contrasts(OneLine):
     """Training rows for one pair of layers; tensors only, no model.
 
     Attributes:
@@ -37,6 +39,9 @@ class Contrasts:
 
     def __len__(self) -> int:
         return len(self.context)
+
+    def shown(self) -> dict[str, Any]:
+        return {"pairs": len(self), "reads": self.reads, "writes": self.writes, "width": self.width}
 
     @property
     def width(self) -> int:

@@ -5,18 +5,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interv.display import OneLine
 from methods.contrasts.bank import ContrastBank, join
 from methods.contrasts.contrasts import Contrasts
 from methods.contrasts.shards import Store
 
 
 @dataclass(frozen=True, eq=False)
-class ShardedContrasts:
+class ShardedContrasts(OneLine):
     """As `Contrasts`, in parts that lie in files; rows are read when they are asked for."""
 
     parts: tuple[Contrasts, ...]
@@ -47,6 +49,9 @@ class ShardedContrasts:
     @property
     def width(self) -> int:
         return self.parts[0].context.shape[1]
+
+    def shown(self) -> dict[str, Any]:
+        return {"pairs": len(self), "shards": len(self.parts), "reads": self.reads, "writes": self.writes}
 
     @cached_property
     def _ends(self) -> Int[Tensor, " parts"]:
@@ -106,7 +111,7 @@ class ShardedContrasts:
 
 
 @dataclass(frozen=True, eq=False)
-class BankShards:
+class BankShards(OneLine):
     """As `ContrastBank`, over the shards of a folder; nothing is read before it is used."""
 
     parts: tuple[ContrastBank, ...]
@@ -126,6 +131,9 @@ class BankShards:
 
     def __len__(self) -> int:
         return sum(map(len, self.parts))
+
+    def shown(self) -> dict[str, Any]:
+        return {"pairs": len(self), "shards": len(self.parts), "layers": self.parts[0].layers}
 
     @property
     def skipped(self) -> tuple[tuple[str, str], ...]:

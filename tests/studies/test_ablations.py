@@ -15,9 +15,9 @@ from studies.fit.variants import (
     Variant,
     at_several_layers,
     drawn,
+    fold_in,
     standardised_contexts,
     variants,
-    fold_in,
 )
 from studies.measure.examples import ALL
 from studies.measure.fidelity import dead
