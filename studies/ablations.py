@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from more_itertools import map_reduce
 
 from methods import L2S, ContrastBank
 from studies.fit.selection import Choice, Grid, thinned, winners
@@ -204,12 +205,9 @@ def against_default(
     """
     whole = {(group(line), line["metric"]): line for line in lines if line["subset"] == ALL}
     wanted = [metric for metric in metrics if metric.name in (objective, "valid")]
-    by_variant: dict[tuple[str, str | None], list[Row]] = {}
-    for row in rows:
-        by_variant.setdefault((row["method"], row["variant"]), []).append(row)
     factor = {(r["method"], r["variant"]): {n: r[n] for n in ("factor", "level")} for r in records}
     decoded = []
-    for (method, variant), own in by_variant.items():
+    for (method, variant), own in map_reduce(rows, lambda row: (row["method"], row["variant"])).items():
         seeds = sorted({row["seed"] for row in own})
         named = {"method": method, "variant": variant}
         named |= factor.get((method, variant), {"factor": "reference", "level": method})

@@ -11,6 +11,8 @@ answered once, in the settings so chosen.
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
+from more_itertools import map_reduce
+
 from studies.fit.controls import YES_NO_CONTROLS, LogitThreshold, answer_words, is_yes_no
 from studies.fit.fitting import STEERING
 from studies.fit.method_traits import seeded
@@ -128,9 +130,7 @@ def report(bench: Bench, best: dict[str, Choice], screen: int) -> list[Record]:
 
 def draw_example(bench: Bench, rows: Sequence[Row]) -> None:
     """The first test example on which L2S is right and the unsteered model is not, with every method's answer."""
-    by_id: dict[str, list[Row]] = {}
-    for row in rows:
-        by_id.setdefault(row["id"], []).append(row)
+    by_id = map_reduce(rows, lambda row: row["id"])
     for example in bench.examples("test"):
         alike, images = by_id[example.id], example.prompt.images()
         right = {row["method"]: row["parsed"] == row["target"] for row in reversed(alike)}

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
+from more_itertools import map_reduce
 
 from studies.fit.fitting import STEERING
 from studies.fit.method_traits import adds, needs_vectors, reads_context
-from studies.fit.selection import Choice, Grid, floor, winners
+from studies.fit.selection import Choice, Grid, first_of_each, floor, winners
 from studies.measure.fidelity import agreement, averaged
 from studies.measure.metric import Metric, Record, Row
 from studies.measure.tables import GROUP, difference, estimate, group
@@ -78,10 +79,7 @@ def layer_sweep(arguments: Arguments) -> list[Record]:
 
 def per_layers(choices: Sequence[Choice]) -> list[Choice]:
     """The first, so the best, strength of each method at each of its pairs of layers."""
-    first: dict[tuple, Choice] = {}
-    for choice in choices:
-        first.setdefault((choice.method, choice.reads, choice.writes), choice)
-    return list(first.values())
+    return first_of_each(choices, lambda choice: (choice.method, choice.reads, choice.writes))
 
 
 def measured(
@@ -92,9 +90,7 @@ def measured(
     Within reach: the paired 95% interval of its difference to the best cell of its method holds 0.
     """
     wanted = [metric for metric in metrics if metric.name in (objective, "valid")]
-    by_setting: dict[tuple, list[Row]] = {}
-    for row in rows:
-        by_setting.setdefault(group(row), []).append(row)
+    by_setting = map_reduce(rows, group)
     own = {cell: by_setting[group(vars(cell))] for cell in cells}
     best = winners(cells)
     records = []
@@ -192,10 +188,8 @@ def said(cells: Sequence[Record], objective: str) -> list[str]:
 
 def along(cells: Sequence[Record], layer: str) -> list[Record]:
     """Each method's best cell at each value of one layer; cells that keep the budget come before others."""
-    first: dict[tuple, Record] = {}
-    for record in sorted(cells, key=lambda record: (not record["kept"], -record["value"])):
-        first.setdefault((record["method"], record[layer]), record)
-    return list(first.values())
+    best_first = sorted(cells, key=lambda record: (not record["kept"], -record["value"]))
+    return first_of_each(best_first, lambda record: (record["method"], record[layer]))
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from studies.measure.examples import ALL
 from studies.measure.fidelity import added, agreement, averaged
 from studies.measure.geometry import alike, on_plane, plane
 from studies.measure.metric import Record, Row, ratio
-from studies.measure.tables import GROUP, called, estimate, group
+from studies.measure.tables import by_setting, called, estimate, group
 from studies.report.conclusion import table_of
 from studies.report.figures.inputs import cosines, helped_and_hurt, projection
 from studies.report.figures.style import both
@@ -91,16 +91,10 @@ def effects(rows: Sequence[Row]) -> list[Record]:
     answer was wrong or right.
     """
     before = {row["id"]: row for row in rows if row["method"] == BASELINE}
-    by_setting: dict[tuple, list[Row]] = {}
-    for row in rows:
-        if row["method"] != BASELINE:
-            by_setting.setdefault(group(row), []).append(row | _change(row, before[row["id"]]))
-    records = []
-    for setting, own in by_setting.items():
-        named = dict(zip(GROUP, setting, strict=True))
-        by_behavior = [row | {"subset": row["behavior"]} for row in own]
-        records += [named | record for record in estimate(by_behavior, EFFECTS)]
-    return records
+    steered = (
+        row | _change(row, before[row["id"]]) | {"subset": row["behavior"]} for row in rows if row["method"] != BASELINE
+    )
+    return [named | record for named, own in by_setting(steered) for record in estimate(own, EFFECTS)]
 
 
 def _change(row: Row, before: Row) -> dict[str, bool]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from math import ceil
 
 import numpy as np
+from more_itertools import map_reduce
 
 from studies.fit.selection import BUDGET, FINALISTS
 from studies.fit.setting import Setting
@@ -214,9 +215,7 @@ def score(task: Task, rows: Sequence[Row]) -> tuple[float, float]:
 def interleaved(examples: Sequence[Example], seed: int) -> list[Example]:
     """A random order in which every beginning holds the subsets and behaviours equally, as long as each lasts."""
     generator = np.random.default_rng(seed)
-    piles: dict[tuple[str, str], list[Example]] = {}
-    for example in examples:
-        piles.setdefault((example.subset, example.behavior), []).append(example)
+    piles = map_reduce(examples, lambda example: (example.subset, example.behavior))
     placed = [
         (place + generator.random(), pile[number])
         for pile in piles.values()

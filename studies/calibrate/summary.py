@@ -1,9 +1,9 @@
 """What a search lost over many halves, in lines, as a table and in words."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+from more_itertools import map_reduce
 
 from studies.calibrate.regret import GOAL
 from studies.measure.metric import Record
@@ -12,10 +12,8 @@ from studies.report.tables import ExtraTable
 
 def summary(records: Sequence[Record]) -> list[Record]:
     """One line a method, share and way of searching: means over the halves, and 95% of them for the relative effect."""
-    groups: dict[tuple[Any, ...], list[Record]] = {}
-    for record in records:
-        groups.setdefault((record["method"], record["share"], record["pruned"]), []).append(record)
     lines = []
+    groups = map_reduce(records, lambda record: (record["method"], record["share"], record["pruned"]))
     for (method, share, pruned), own in groups.items():
         effect, full, best, plain_effect = (
             np.array([record[name] for record in own]) for name in ("effect", "full", "best", "unsteered")

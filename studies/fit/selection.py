@@ -1,10 +1,12 @@
 """Layers and strength, chosen on validation by one rule for every method."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from studies.measure.metric import Record, Row
-from studies.measure.tables import GROUP, called, estimate, group
+from studies.measure.tables import GROUP, by_setting, called, estimate, group
 from studies.recipes import Recipe
 from studies.tasks.task import Example, Task
 
@@ -12,6 +14,7 @@ from studies.tasks.task import Example, Task
 STRENGTHS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0)
 BUDGET = 0.10  # of the unsteered share of well-formed replies that steering may cost; arXiv:2508.12815, Sec. 4
 FINALISTS = 3  # settings of a method that all validation examples decide between
+T = TypeVar("T")
 NOT_DRAWN = ("precision", "recall", "unparsable", "on_topic")  # in the table, but no curves of them
 
 
@@ -60,13 +63,9 @@ def ranked(rows: Sequence[Row], task: Task) -> list[Choice]:
     strength is taken. A method none of whose settings keeps within the budget thus gets the best that it has.
     """
     metrics = [metric for metric in task.metrics if metric.name in (task.objective, "valid")]
-    by_setting: dict[tuple, list[Row]] = {}
-    for row in rows:
-        by_setting.setdefault(group(row), []).append(row)
     choices = []
-    for setting, own in by_setting.items():
+    for named, own in by_setting(rows):
         values = {r["metric"]: r["value"] for r in estimate(own, metrics, resamples=1) if r["subset"] == "all"}
-        named = dict(zip(GROUP, setting, strict=True))
         choices.append(Choice(**named, objective=values[task.objective], valid=values["valid"]))
     least = floor(choices)
     return sorted(
@@ -82,31 +81,27 @@ def floor(choices: Sequence[Choice], budget: float = BUDGET) -> float:
 
 def finalists(choices: Sequence[Choice]) -> list[Choice]:
     """The first few settings of each method."""
-    places: dict[str, int] = {}
-    kept = []
-    for choice in choices:
-        places[choice.name] = places.get(choice.name, 0) + 1
-        if places[choice.name] <= FINALISTS:
-            kept.append(choice)
-    return kept
+    return first_of_each(choices, lambda choice: choice.name, FINALISTS)
 
 
 def winners(choices: Sequence[Choice]) -> dict[str, Choice]:
     """The first setting of each method, by its name; a method's variants are methods of their own here."""
-    first: dict[str, Choice] = {}
-    for choice in choices:
-        first.setdefault(choice.name, choice)
-    return first
+    return {choice.name: choice for choice in first_of_each(choices, lambda choice: choice.name)}
 
 
 def thinned(examples: Sequence[Example], per_subset: int | None) -> list[Example]:
     """The first examples of each subset; all where no number is given."""
-    counts: dict[str, int] = {}
+    return [*examples] if per_subset is None else first_of_each(examples, lambda one: one.subset, per_subset)
+
+
+def first_of_each(items: Iterable[T], key: Callable[[T], Hashable], count: int = 1) -> list[T]:
+    """The first `count` items of each key, in the order in which they came."""
+    seen: Counter[Hashable] = Counter()
     kept = []
-    for example in examples:
-        counts[example.subset] = counts.get(example.subset, 0) + 1
-        if per_subset is None or counts[example.subset] <= per_subset:
-            kept.append(example)
+    for item in items:
+        seen[key(item)] += 1
+        if seen[key(item)] <= count:
+            kept.append(item)
     return kept
 
 
@@ -117,13 +112,13 @@ def drawn(task: Task) -> list[str]:
 
 def curves(rows: Sequence[Row], task: Task, best: dict[str, Choice]) -> list[Record]:
     """Metrics against strength for every method, at the layers that were chosen for it."""
-    by_setting: dict[tuple, list[Row]] = {}
-    for row in rows:
+
+    def at_chosen_layers(row: Row) -> bool:
         choice = best.get(called(row))
-        if choice is not None and (row["reads"], row["writes"]) == (choice.reads, choice.writes):
-            by_setting.setdefault(group(row), []).append(row)
-    records = []
-    for setting, own in by_setting.items():
-        named = dict(zip(GROUP, setting, strict=True))
-        records += [{"task": task.name, **named, **record} for record in estimate(own, task.metrics)]
-    return records
+        return choice is not None and (row["reads"], row["writes"]) == (choice.reads, choice.writes)
+
+    return [
+        {"task": task.name, **named, **record}
+        for named, own in by_setting(filter(at_chosen_layers, rows))
+        for record in estimate(own, task.metrics)
+    ]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from more_itertools import map_reduce
 from torch import Tensor
 
 from interv import Add
@@ -158,9 +159,7 @@ def drawn(train: Contrasts, count: int | None, seed: int) -> Contrasts:
     if count is None or count >= len(train):
         return train
     generator = np.random.default_rng(seed)
-    piles: dict[str, list[int]] = {}
-    for row, behavior in enumerate(train.behavior):
-        piles.setdefault(behavior, []).append(row)
+    piles = map_reduce(range(len(train)), lambda row: train.behavior[row])
     placed = [
         ((place + generator.random()) / len(pile), pile[number])
         for pile in piles.values()

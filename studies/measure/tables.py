@@ -14,11 +14,12 @@ Conventions, the same for every metric:
  - Examples about one image are drawn together, so that many questions about few images do not look like many images.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from more_itertools import map_reduce
 
 from studies.measure.bootstrap import interval, resampled_over_seeds
 from studies.measure.examples import UNIT, Examples, examples_of, some
@@ -111,6 +112,11 @@ def group(row: Row) -> tuple[Any, ...]:
     return tuple(tuple(value) if isinstance(value, list) else value for value in values)
 
 
+def by_setting(rows: Iterable[Row]) -> list[tuple[dict[str, Any], list[Row]]]:
+    """The rows of each line of a table, with the line's values of `GROUP` by name."""
+    return [(dict(zip(GROUP, setting, strict=True)), own) for setting, own in map_reduce(rows, group).items()]
+
+
 def called(row: Row) -> str:
     """The method, and its variant in brackets: "L2S (hidden=16)"."""
     return f"{row['method']} ({row['variant']})" if row.get("variant") else row["method"]
@@ -141,9 +147,7 @@ def table(
     for field in ("task", "split"):
         if len(names := sorted({str(row[field]) for row in rows})) > 1:
             raise ValueError(f"These rows mix {field}s {', '.join(names)}: make one table for each, of its rows.")
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        groups.setdefault(group(row), []).append(row)
+    groups = map_reduce(rows, group)
     references = [name for name, own in groups.items() if called(own[0]) == baseline]
     if len(references) > 1:
         raise ValueError(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from more_itertools import map_reduce
 
 from studies.measure.examples import ALL
 from studies.measure.metric import Metric, Record, Row
@@ -26,9 +27,7 @@ def against_best(
     if not steered:
         return list(records)
     best = _best(steered, -1.0 if lower_is_better else 1.0)
-    by_setting: dict[tuple, list[Row]] = {}
-    for row in rows:
-        by_setting.setdefault(group(row), []).append(row)
+    by_setting = map_reduce(rows, group)
     compared = []
     for record in records:
         if record in steered and record != best:

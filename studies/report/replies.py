@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from more_itertools import interleave_longest, map_reduce
 from PIL import Image
 
 from studies.measure.metric import Record, Row
@@ -31,13 +32,10 @@ def sample(rows: Sequence[Row], count: int, seed: int = 0) -> list[str]:
     """
     pictured = {row["id"] for row in rows if row["image"]}
     rows = [row for row in rows if row["id"] in pictured] if pictured else rows
-    piles: dict[tuple[str, str], list[str]] = {}
-    for id, cell in sorted({row["id"]: (str(row["subset"]), str(row["behavior"])) for row in rows}.items()):
-        piles.setdefault(cell, []).append(id)
+    cells = {row["id"]: (str(row["subset"]), str(row["behavior"])) for row in rows}
     generator = random.Random(seed)
-    shuffled = [generator.sample(pile, len(pile)) for _, pile in sorted(piles.items())]
-    depth = max(map(len, shuffled), default=0)
-    return [pile[turn] for turn in range(depth) for pile in shuffled if turn < len(pile)][:count]
+    piles = map_reduce(sorted(cells), cells.__getitem__)
+    return [*interleave_longest(*(generator.sample(piles[cell], len(piles[cell])) for cell in sorted(piles)))][:count]
 
 
 def effects(rows: Sequence[Row], baseline: str = "NoSteering") -> list[Record]:
@@ -59,9 +57,7 @@ def entries(
 ) -> list[dict[str, Any]]:
     """What the page shows of each id: image as a data URI, question, target, answers, and what steering did."""
     rows = first_seeds(rows)
-    by_id: dict[str, list[Row]] = {}
-    for row in rows:
-        by_id.setdefault(row["id"], []).append(row)
+    by_id = map_reduce(rows, lambda row: row["id"])
     labels = {group(row): label(row, rows) for row in listed(rows)}
     shown = []
     for id in ids:

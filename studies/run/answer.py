@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from more_itertools import map_reduce
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from interv import VLM, Prompt
@@ -129,10 +130,7 @@ def _batches(
     batch_size: int,
 ) -> Iterator[Work]:
     """Chunks of examples with the groups of settings that share their prefill and still lack a row there."""
-    asked: dict[str, list[Setting]] = {}
-    for setting in settings:
-        asked.setdefault(setting.steerer.rewrite(Prompt(None, "")).question, []).append(setting)
-    for alike in asked.values():
+    for alike in map_reduce(settings, lambda setting: setting.steerer.rewrite(Prompt(None, "")).question).values():
         side_by_side = min(len(alike), max(1, batch_size // PROMPTS))
         size = max(1, batch_size // side_by_side)
         for start in range(0, len(examples), size):

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from more_itertools import map_reduce
+
 from interv import VLM, Prompt, Site
 from methods import ContrastPair, Query
 from methods.steerer import Fitted
@@ -79,9 +81,7 @@ def caption_by_steps(
     texts = [""] * len(prompts)
     open_ = list(range(len(prompts)))
     for _ in range(max_new_tokens):
-        by_kind: dict[str, list[int]] = {}
-        for row in open_:
-            by_kind.setdefault(kind_of(texts[row]), []).append(row)
+        by_kind = map_reduce(open_, lambda row: kind_of(texts[row]))
         open_ = []
         for kind, rows in by_kind.items():
             steerer = steerers.get(kind)

@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from interv import VLM
 from methods import L2S, P2S, MeanSteering, NormRnd, NoSteering, Query, capture_contrasts
-from methods import shards as stores
+from methods.contrasts import shards as stores
 from studies.compare import Arguments, compare
 from studies.fit.fitting import STEERING
 from studies.fit.method_traits import adds, needs_vectors, reads_context, seeded

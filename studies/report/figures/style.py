@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from more_itertools import unique_everseen
 
 from studies.measure.examples import ALL
 from studies.measure.metric import Record
@@ -70,11 +71,8 @@ def _luminance(color: np.ndarray) -> float:
 
 def listed(records: Sequence[Record]) -> list[Record]:
     """One record of each line of the table (`GROUP`), in the order in which methods are listed."""
-    first: dict[tuple[object, ...], Record] = {}
-    for record in records:
-        first.setdefault(group(record), record)
     place = {name: index for index, name in enumerate(COLORS)}
-    return sorted(first.values(), key=lambda record: place.get(record["method"], len(place)))
+    return sorted(unique_everseen(records, key=group), key=lambda record: place.get(record["method"], len(place)))
 
 
 def label(record: Record, records: Sequence[Record]) -> str:
