@@ -1,17 +1,36 @@
 """The judges of one study."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from interv import VLM
 from studies.judges.failures import note_failures
 from studies.judges.guard import LlamaGuard
-from studies.judges.judge import Judge
+from studies.judges.judge import URL, Judge, LocalJudge
 from studies.judges.verdicts import Outcome
 from studies.measure.metric import Metric, Row, ratio
 
 FIRST, SECOND = "judged", "judged_again"  # a row's marks by the first judge and by the second
+
+
+def judge_of(name: str, device: str = "cpu", version: str = "") -> Judge:
+    """The model of this name at the endpoint of JUDGE_URL where that is set, else loaded here.
+
+    The version is an endpoint's; a model that is loaded here has its own. Raises ModuleNotFoundError where an endpoint
+    is set and OpenAI's client is missing.
+    """
+    if not os.environ.get(URL):
+        return LocalJudge(VLM.load(name, device=device))
+    try:
+        from studies.judges.endpoint import Endpoint
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"A judge behind {URL} needs openai: pip install 'interv[judges]', or unset {URL} to load the judge here."
+        ) from error
+    return Endpoint(name, version)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,9 +8,8 @@ from typing import Any
 from transformers import AutoConfig, AutoTokenizer
 
 from interv import VLM
-from studies.judges import LlamaGuard, judge_of, load_examples
+from studies.judges import LlamaGuard, Panel, judge_of, load_examples
 from studies.judges.guard import EXAMPLES, Form
-from studies.judges.panel import Panel
 from studies.recipes import MADE_FOR, RECIPES, Recipe
 from studies.run.checkpoint import Checkpoint
 from studies.run.cost import BatchSize

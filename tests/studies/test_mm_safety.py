@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from studies.judges import Said
+from studies.judges import Answer
 from studies.judges.panel import Panel
 from studies.recipes.named import CODE_SAFETY_LLAVA, CODE_SAFETY_QWEN, PAPER_SAFETY_LLAVA
 from studies.tasks.mm_safety.deferral import DEFERRALS
@@ -138,9 +138,9 @@ def test_the_quality_judge_is_asked_about_test_replies_alone(whole: Path) -> Non
         name, version, workers = "counting", "", 1
         asked = 0
 
-        def ask(self, text: str, image: object = None) -> Said:
+        def ask(self, text: str, image: object = None) -> Answer:
             self.asked += 1
-            return Said("Rating: 7")
+            return Answer("Rating: 7")
 
     judge = Counting()
     task = MMSafety.load(whole, panel=Panel(judges=[judge]))

@@ -12,8 +12,8 @@ from itertools import combinations
 from pathlib import Path
 
 from methods import ContrastPair
-from studies.judges.asking import Duel, compare_captions
 from studies.judges.panel import Panel, mean_mark, without_mark
+from studies.judges.questions import Duel, compare_captions
 from studies.judges.verdicts import Verdicts
 from studies.measure.metric import Metric
 from studies.measure.tables import estimate

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from methods import ContrastPair
-from studies.judges.asking import Reply, rate
 from studies.judges.guard import Exchange
 from studies.judges.panel import Panel, mean_mark, without_mark
+from studies.judges.questions import Reply, rate
 from studies.judges.verdicts import Verdicts
 from studies.measure.metric import Metric, ratio, unparsable, valid
 from studies.measure.tables import estimate

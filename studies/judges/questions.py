@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from interv.prompt import Picture
-from studies.judges.judge import Judge, Said
+from studies.judges.judge import Answer, Judge
 from studies.judges.verdicts import Outcome, Verdict, Verdicts, content_key, gather
 
 # After the rubric of arXiv:2508.12815, App. B.3: five anchors from 0 to 9, steps neither asked for nor held against.
@@ -95,8 +95,8 @@ def rate(judge: Judge, replies: Sequence[Reply], verdicts: Verdicts) -> Outcome:
     ]
 
     def ask(place: int) -> Verdict:
-        said = judge.ask(texts[place], replies[place].image)
-        return _verdict(parse_rating(said.text), said, judge)
+        answer = judge.ask(texts[place], replies[place].image)
+        return _verdict(parse_rating(answer.text), answer, judge)
 
     ids = [reply.id for reply in replies]
     return gather(ids, keys, ask, verdicts, workers=judge.workers, doing=f"{judge.name} rates replies")
@@ -116,17 +116,17 @@ def compare_captions(judge: Judge, duels: Sequence[Duel], verdicts: Verdicts, *,
     ]
 
     def ask(place: int) -> Verdict:
-        said = judge.ask(texts[place], duels[place].image)
-        chosen = parse_preference(said.text)
+        answer = judge.ask(texts[place], duels[place].image)
+        chosen = parse_preference(answer.text)
         value = None if chosen is None else "other" if (chosen == 1) == swapped[place] else "one"
-        return _verdict(value, said, judge)
+        return _verdict(value, answer, judge)
 
     ids = [duel.id for duel in duels]
     return gather(ids, keys, ask, verdicts, workers=judge.workers, doing=f"{judge.name} compares captions")
 
 
-def _verdict(value: int | float | str | None, said: Said, judge: Judge) -> Verdict:
-    return Verdict(value, said.text, judge.name, " ".join(name for name in (judge.version, said.by) if name))
+def _verdict(value: int | float | str | None, answer: Answer, judge: Judge) -> Verdict:
+    return Verdict(value, answer.text, judge.name, " ".join(name for name in (judge.version, answer.by) if name))
 
 
 def win_rate(values: Sequence[str | None]) -> dict[str, int | float]:
