@@ -85,7 +85,7 @@ class Endpoint:
             except openai.APIStatusError as error:
                 away = error.status_code >= 500 or error.status_code in AWAY
                 reason = f"HTTP {error.status_code}{self._told(error.response.text)}"
-                raise JudgeFailed(f"{self.name} refuses the request: {reason}", away=away) from None
+                raise JudgeFailed(f"{self.name} gives no answer: {reason}", away=away) from None
             except openai.APIConnectionError as error:
                 reason = f"{type(error.__cause__).__name__}{self._told(str(error.__cause__))}"
                 raise JudgeFailed(f"{self.name} cannot be reached: {reason}", away=True) from None

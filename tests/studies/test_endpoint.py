@@ -97,7 +97,7 @@ def test_what_stays_unanswered_is_named_and_asked_again(monkeypatch: pytest.Monk
 )
 def test_a_refused_request_is_not_repeated(status: int, away: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(lambda body: (status, {}, "who?"), monkeypatch) as seen:
-        with pytest.raises(JudgeFailed, match=f"^judge-1 refuses the request: HTTP {status}: who[?]$") as caught:
+        with pytest.raises(JudgeFailed, match=f"^judge-1 gives no answer: HTTP {status}: who[?]$") as caught:
             endpoint().ask("hello")
         assert len(seen) == 1
     assert caught.value.away is away

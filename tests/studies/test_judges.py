@@ -50,7 +50,7 @@ def test_reasons_are_printed_and_written_beside_the_verdicts(
     assert "HTTP 400: [***] no no" in record["reason"]
     assert len(record["reason"]) < 260
     printed = " ".join(capsys.readouterr().out.split())
-    assert "4 of 8 without a verdict: 4 x judge-1 refuses the request: HTTP 400" in printed
+    assert "4 of 8 without a verdict: 4 x judge-1 gives no answer: HTTP 400" in printed
     panel.marks(lambda judge: rate(judge, replies[1::2], verdicts), verdicts.file)
     assert not (tmp_path / "judge_failures.json").exists()
 
