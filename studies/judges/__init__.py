@@ -1,6 +1,5 @@
 """Models that judge replies: harm, quality, and which of two captions is better."""
 
-from studies.judges.agreement import agreement
 from studies.judges.guard import Exchange, LlamaGuard, load_examples
 from studies.judges.judge import Answer, Judge, LocalJudge
 from studies.judges.panel import Panel, judge_of
@@ -20,7 +19,6 @@ __all__ = [
     "Reply",
     "Verdict",
     "Verdicts",
-    "agreement",
     "compare_captions",
     "judge_of",
     "load_examples",

@@ -10,7 +10,7 @@ import pytest
 
 from interv import VLM
 from studies.compare import Arguments, compare
-from studies.judges import LocalJudge, Panel, Reply, Verdict, Verdicts, agreement, judge_of, rate
+from studies.judges import LocalJudge, Panel, Reply, Verdict, Verdicts, judge_of, rate
 from studies.judges.endpoint import Endpoint
 from studies.judges.judge import model_name
 from studies.run.results import read_rows
@@ -53,15 +53,6 @@ def test_reasons_are_printed_and_written_beside_the_verdicts(
     assert "4 of 8 without a verdict: 4 x judge-1 gives no answer: HTTP 400" in printed
     panel.marks(lambda judge: rate(judge, replies[1::2], verdicts), verdicts.file)
     assert not (tmp_path / "judge_failures.json").exists()
-
-
-def test_agreement_of_two_judges() -> None:
-    one, other = [1, 5, 9, None, 5], [1, 5, 5, 3, 5]
-    record = agreement(one, other)
-    assert (record["n"], record["unjudged"], record["equal"], record["gap"]) == (4, 1, 0.75, 1.0)
-    assert record["kappa"] == pytest.approx((0.75 - 7 / 16) / (1 - 7 / 16))
-    assert agreement(["one"], ["one"])["equal"] == 1
-    assert agreement([None], ["one"])["n"] == 0
 
 
 def test_a_third_judge_is_refused() -> None:
