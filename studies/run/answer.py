@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from interv import VLM, Prompt
 from studies.fit.setting import Setting
-from studies.measure.metric import Row
+from studies.measure import Row
 from studies.run.results import Results, key
 from studies.run.work import Job, Oracle, Unit, own_vectors, replied
 from studies.tasks.task import Example, Split, Task

@@ -18,8 +18,7 @@ from studies.fit.fitting import STEERING, Fits, Kept
 from studies.fit.method_traits import adds, needs_vectors, reads_context, seeded
 from studies.fit.selection import Choice, Grid, thinned
 from studies.fit.setting import Setting
-from studies.measure.examples import some
-from studies.measure.metric import Row
+from studies.measure import Row, some
 from studies.recipes import Recipe
 from studies.run.answer import Workers, answer, readable
 from studies.run.arguments import Common

@@ -22,8 +22,7 @@ from zlib import crc32
 
 from filelock import FileLock, Timeout
 
-from studies.measure.metric import Row
-from studies.measure.tables import GROUP, group
+from studies.measure import GROUP, Row, group
 from studies.run.provenance import commit, runs_on, versions
 
 KEY = (*GROUP, "seed", "split", "id")
