@@ -34,8 +34,10 @@ class Layout:
                 return f"{block}.{self.attention_output}", "output"
             case "hook_mlp_out":
                 return f"{block}.{self.mlp}", "output"
-            case _:
+            case "hook_resid_post":
                 return block, "output"
+            case _:
+                raise ValueError(f"{site} has no place in this family yet.")
 
     def end_of(self, sites: Sequence[Site]) -> tuple[str, Side] | None:
         """Where a run may stop that is made for these sites alone: behind the last block that holds one."""

@@ -9,16 +9,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interv.scope import Scope, check_scope
-from interv.site import Site
 
 Tokens = Scope | int | Int[Tensor, "batch k"]
 Rows = Float[Tensor, " width"] | Float[Tensor, "batch width"]
 Number = float | int | Float[Tensor, " batch"]
-
-
-def check_is_site(site: Site) -> None:
-    if not isinstance(site, Site):
-        raise TypeError(f"An op needs a Site, not {site!r}: write Site(14) or Site.parse('blocks.14.hook_resid_post').")
 
 
 def check_tokens(tokens: Tokens) -> None:

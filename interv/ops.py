@@ -8,9 +8,9 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from interv.display import OneLine
-from interv.op_values import Tokens, check_finite, check_is_site, check_tokens
+from interv.op_values import Tokens, check_finite, check_tokens
 from interv.scope import Scope, check_scope
-from interv.site import Site
+from interv.site import Site, as_site
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +18,7 @@ class Capture(OneLine):
     """Read the hidden state at a site.
 
     Args:
-        site: where to read.
+        site: where to read; its name does too.
         tokens: "last_prompt" gives [batch, width]; an index gives [batch, width] too and counts within each row's
             prompt, padding left out, so 0 is its first token and -1 its last; a LongTensor [batch, k] of such
             indices gives [batch, k, width]; any other scope gives a list with one [tokens, width] a row.
@@ -31,7 +31,7 @@ class Capture(OneLine):
     tokens: Tokens = "last_prompt"
 
     def __post_init__(self) -> None:
-        check_is_site(self.site)
+        object.__setattr__(self, "site", as_site(self.site))
         check_tokens(self.tokens)
 
     @property
@@ -43,7 +43,7 @@ class Edit(OneLine, ABC):
     """An op that changes the hidden state of the scope's tokens and leaves all others exactly as they are.
 
     Attributes:
-        site: where to act.
+        site: where to act; its name does too.
         scope: "response" is the last prompt token, which decides the first token of the reply, and every generated
             token; "generated" leaves out the last prompt token; "all" is every prompt and every generated token.
         fingerprint: of the model that the op's tensors were captured from; another model then refuses the op.
@@ -92,7 +92,7 @@ class Edit(OneLine, ABC):
         return changed if where is None else torch.where(where[..., None], changed, hidden)
 
     def _check(self) -> None:
-        check_is_site(self.site)
+        object.__setattr__(self, "site", as_site(self.site))
         check_scope(self.scope)
         for name, tensor in self.tensors.items():
             check_finite(name, tensor, "[width] or [batch, width]", dimensions=(1, 2))
