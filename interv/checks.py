@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from interv.encoding import Encoded
 from interv.layouts import Layout
 from interv.ops import Capture, Edit, Op
+from interv.parts import part_of
 from interv.prefill import Prefill
 from interv.prompt import Prompt
 from interv.site import Site
@@ -19,8 +20,6 @@ def check_ops(
     ops: Sequence[Op],
     model: PreTrainedModel,
     layout: Layout,
-    n_layers: int,
-    d_model: int,
     rows: int | None,
     fingerprint: str,
 ) -> None:
@@ -32,7 +31,7 @@ def check_ops(
             raise ValueError(
                 f"Capture at {op.site} has indices for {len(op.tokens)} rows, the batch has {rows}; give each a row."
             )
-        check_site(op.site, model, layout, n_layers)
+        check_site(op.site, model, layout)
         if not layout.sees_tokens(op.site):
             _check_outside_text(op)
         if op.scope == "image" and layout.locate(op.site)[0] == layout.embedding:
@@ -41,7 +40,7 @@ def check_ops(
                 "use blocks.0.hook_resid_pre."
             )
         if isinstance(op, Edit):
-            _check_edit(op, model, d_model, rows, fingerprint)
+            _check_edit(op, model, layout, rows, fingerprint)
 
 
 def check_list(values: object) -> None:
@@ -50,13 +49,18 @@ def check_list(values: object) -> None:
         raise TypeError(f"A list is needed here, also for one {type(values).__name__}: put it into brackets.")
 
 
-def check_site(site: Site, model: nn.Module, layout: Layout, n_layers: int) -> None:
+def check_site(site: Site, model: nn.Module, layout: Layout) -> None:
     """Raise ValueError where the model has no such place, naming what it has."""
-    if site.layer is not None and site.layer >= n_layers:
+    number, sizes = layout.number_of(site), layout.tower_of(site)[2]
+    if number is not None and sizes is not None and not 0 <= number < sizes.layers:
+        kind = "decoder" if site.tower == "language" else "vision"
         raise ValueError(
-            f"Site({site.layer}) is outside this model: it has {n_layers} decoder blocks, "
-            f"so layer runs from 0 to {n_layers - 1}."
+            f"Site({site.layer}) is outside this model: it has {sizes.layers} {kind} blocks, "
+            f"so layer runs from 0 to {sizes.layers - 1}, or from -{sizes.layers} to -1."
         )
+    heads = layout.heads_of(site)
+    if site.head is not None and heads is not None and site.head >= heads:
+        raise ValueError(f"{site} is outside this model: there it has {heads} heads, so head runs from 0 to {heads - 1}.")
     path, _ = layout.locate(site)
     module: nn.Module = model
     parts = path.split(".")
@@ -66,6 +70,7 @@ def check_site(site: Site, model: nn.Module, layout: Layout, n_layers: int) -> N
             above = ".".join(parts[:depth]) or "the model"
             raise ValueError(f"{path!r} is no module of this model: {above} has {', '.join(children) or 'no parts'}.")
         module = children[part]
+    part_of(site, layout, model)
 
 
 def check_rows(ops: Sequence[Op], rows: int | None) -> None:
@@ -113,7 +118,7 @@ def _check_outside_text(op: Op) -> None:
         raise ValueError(f"{op.site} sees image patches, whose rows are not the prompts'; give one vector for all.")
 
 
-def _check_edit(op: Edit, model: PreTrainedModel, d_model: int, rows: int | None, fingerprint: str) -> None:
+def _check_edit(op: Edit, model: PreTrainedModel, layout: Layout, rows: int | None, fingerprint: str) -> None:
     check_rows([op], rows)
     for name, tensor in op.numbers.items():
         if not torch.isfinite(tensor.to(model.dtype)).all():
@@ -121,10 +126,11 @@ def _check_edit(op: Edit, model: PreTrainedModel, d_model: int, rows: int | None
                 f"The {name} for {op.site} reaches {float(tensor.abs().max()):.3g}, more than {model.dtype} holds "
                 f"({torch.finfo(model.dtype).max:.3g}); make it smaller, or load the model in bfloat16."
             )
+    width = part_of(op.site, layout, model).width
     devices = {parameter.device for parameter in model.parameters()}
     for name, tensor in op.tensors.items():
-        if op.site.layer is not None and tensor.shape[-1] != d_model:
-            raise ValueError(f"The {name} for {op.site} has width {tensor.shape[-1]}; this model's is {d_model}.")
+        if width is not None and tensor.shape[-1] != width:
+            raise ValueError(f"The {name} for {op.site} has width {tensor.shape[-1]}; this model's is {width} there.")
         if tensor.device.type != "cpu" and tensor.device not in devices:
             raise ValueError(
                 f"The {name} for {op.site} is on {tensor.device}, the model on {', '.join(map(str, devices))}; "

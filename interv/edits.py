@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from interv.op_values import Number, Rows, check_number
-from interv.ops import Edit
+from interv.ops import Formula
 from interv.scope import Scope
 from interv.site import Site
 
 
 @dataclass(frozen=True, eq=False)
-class Add(Edit):
+class Add(Formula):
     """Add `strength * vector` to the hidden state of the scope's tokens (arXiv:2508.12815, Eq. 9).
 
     Args:
@@ -61,7 +61,7 @@ class Add(Edit):
 
 
 @dataclass(frozen=True, eq=False)
-class Project(Edit):
+class Project(Formula):
     """Remove what the hidden state has along a direction: h - (h . u) u, with u the direction at unit length.
 
     Source: directional ablation, arXiv:2406.11717. The direction is [width] or [batch, width], of any length.
@@ -96,7 +96,7 @@ class Project(Edit):
 
 
 @dataclass(frozen=True, eq=False)
-class Replace(Edit):
+class Replace(Formula):
     """Put another hidden state in place: activation patching. `value` is [width] or [batch, width]."""
 
     site: Site
@@ -116,7 +116,7 @@ class Replace(Edit):
 
 
 @dataclass(frozen=True, eq=False)
-class Scale(Edit):
+class Scale(Formula):
     """Multiply the hidden state by a factor, a number or one a row [batch]; 0 knocks a module's output out."""
 
     site: Site
@@ -127,10 +127,6 @@ class Scale(Edit):
     def __post_init__(self) -> None:
         self._check()
         check_number("factor", self.factor)
-
-    @property
-    def tensors(self) -> dict[str, Tensor]:
-        return {}
 
     @property
     def numbers(self) -> dict[str, Tensor]:

@@ -2,46 +2,102 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-from interv.site import Side, Site
+from torch import nn
+
+from interv.blocks import CLIP, GATED, INTERNVL, NORMED_TWICE, QWEN2, QWEN2_5, QWEN3, Block
+from interv.site import ATTENTION_HOOKS, Side, Site
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many blocks a tower has, and how many heads of each kind each of them."""
+
+    layers: int
+    heads: int
+    key_value_heads: int
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Module paths of one family, from the top of the Hugging Face model."""
+    """Module paths of one family, from the top of the Hugging Face model, and the sizes of one model of it."""
 
     blocks: str = "model.language_model.layers"
     embedding: str = "model.language_model.embed_tokens"
     norm: str = "model.language_model.norm"
+    output_head: str = "lm_head"
     vision_blocks: str = "model.visual.blocks"
     projector: str = "model.visual.merger"
-    attention_output: str = "self_attn.o_proj"
-    mlp: str = "mlp"
-    norm_before_mlp: str = "post_attention_layernorm"
+    block: Block = GATED
+    vision_block: Block = QWEN2
     images_by_prompt: bool = False  # whether the processor wants a list of images for each prompt
+    norm_offset: float = 0.0  # what the decoder's norms add to their weight before they multiply by it
+    sizes: Sizes | None = None
+    vision_sizes: Sizes | None = None
+
+    def of(self, model: nn.Module) -> "Layout":
+        """The same row, with the sizes of this model."""
+        config: Any = model.config
+        text, vision = config.get_text_config(), config.vision_config
+        seeing = getattr(vision, "num_attention_heads", None) or vision.num_heads
+        return replace(
+            self,
+            sizes=Sizes(text.num_hidden_layers, text.num_attention_heads, text.num_key_value_heads),
+            vision_sizes=Sizes(len(model.get_submodule(self.vision_blocks)), seeing, seeing),  # type: ignore[arg-type]
+        )
+
+    def tower_of(self, site: Site) -> tuple[str, Block, Sizes | None]:
+        """The tower that a block's site is in: where its blocks are, of what kind, how many."""
+        if site.tower == "vision":
+            return self.vision_blocks, self.vision_block, self.vision_sizes
+        return self.blocks, self.block, self.sizes
+
+    def number_of(self, site: Site) -> int | None:
+        """The block that the site is in, counted from 0; None outside the blocks."""
+        sizes = self.tower_of(site)[2]
+        if site.layer is None or site.layer >= 0 or sizes is None:
+            return site.layer
+        return site.layer + sizes.layers
+
+    def decoder_block_of(self, site: Site) -> int | None:
+        """The decoder block that the site is in; None elsewhere."""
+        return self.number_of(site) if site.tower == "language" else None
+
+    def heads_of(self, site: Site) -> int | None:
+        """How many heads lie side by side at the site, where it is one of attention's."""
+        sizes = self.tower_of(site)[2]
+        if sizes is None or site.layer is None or not site.hook.startswith("attn."):
+            return None
+        return sizes.key_value_heads if site.hook in ("attn.hook_k", "attn.hook_v") else sizes.heads
 
     def locate(self, site: Site) -> tuple[str, Side]:
-        """The module path and side where the site's hidden state passes."""
+        """The module path and side where the site's hidden state passes. Raises ValueError where the family has none."""
         if site.path is not None:
             return site.path, site.side
-        block = f"{self.blocks}.{site.layer}"
-        match site.hook:
-            case "hook_resid_pre":
-                return block, "input"
-            case "hook_resid_mid":
-                return f"{block}.{self.norm_before_mlp}", "input"
-            case "hook_attn_out":
-                return f"{block}.{self.attention_output}", "output"
-            case "hook_mlp_out":
-                return f"{block}.{self.mlp}", "output"
-            case "hook_resid_post":
-                return block, "output"
-            case _:
-                raise ValueError(f"{site} has no place in this family yet.")
+        if site.layer is None:
+            places = {"hook_embed": self.embedding, "unembed.hook_out": self.output_head}
+            return places.get(site.hook, self.norm), "output"
+        if site.hook in ATTENTION_HOOKS:
+            raise ValueError(f"{site} lies inside the attention function, where no module is given it or puts it out.")
+        blocks, block, _ = self.tower_of(site)
+        found = block.locate(site.hook)
+        if found is None:
+            raise ValueError(f"{site} is not in these blocks, whose MLP has no gate; nearest to it is mlp.hook_pre.")
+        part, side = found
+        return ".".join(filter(None, (blocks, str(self.number_of(site)), part))), side
+
+    def has(self, site: Site) -> bool:
+        """Whether the family has such a place."""
+        try:
+            self.locate(site)
+        except ValueError:
+            return False
+        return True
 
     def end_of(self, sites: Sequence[Site]) -> tuple[str, Side] | None:
         """Where a run may stop that is made for these sites alone: behind the last block that holds one."""
-        layers = [site.layer for site in sites]
+        layers = [self.decoder_block_of(site) for site in sites]
         if not layers or None in layers:
             return None
         return self.locate(Site(max(layers)))  # type: ignore[type-var]
@@ -61,16 +117,19 @@ class Layout:
         """Whether the site has one position a token, rather than one an image patch."""
         path, _ = self.locate(site)
         decoder = self.blocks.rpartition(".")[0]
-        return path == "lm_head" or f"{path}.".startswith(f"{decoder}.") or decoder.startswith(f"{path}.")
+        return path == self.output_head or f"{path}.".startswith(f"{decoder}.") or decoder.startswith(f"{path}.")
 
 
-_TOWER = Layout(vision_blocks="model.vision_tower.encoder.layers", projector="model.multi_modal_projector")
+_TOWER = Layout(
+    vision_blocks="model.vision_tower.encoder.layers", projector="model.multi_modal_projector", vision_block=CLIP
+)
 _SMOL = Layout(
     blocks="model.text_model.layers",
     embedding="model.text_model.embed_tokens",
     norm="model.text_model.norm",
     vision_blocks="model.vision_model.encoder.layers",
     projector="model.connector",
+    vision_block=CLIP,
     images_by_prompt=True,
 )
 # By `config.model_type`. A row is admitted by the property tests on a tiny model of the family; see docs/models.md.
@@ -79,17 +138,10 @@ LAYOUTS: dict[str, Layout] = {
     "qwen2_vl": Layout(),
     "llava_next": _TOWER,
     "llava_onevision": _TOWER,
-    "qwen2_5_vl": Layout(),
-    "qwen3_vl": Layout(),
-    "internvl": replace(_TOWER, vision_blocks="model.vision_tower.encoder.layer"),
-    "gemma3": replace(
-        _TOWER,
-        # What leaves attention and MLP is normalised before it is added to the residual stream.
-        attention_output="post_attention_layernorm",
-        mlp="post_feedforward_layernorm",
-        norm_before_mlp="pre_feedforward_layernorm",
-        images_by_prompt=True,
-    ),
+    "qwen2_5_vl": Layout(vision_block=QWEN2_5),
+    "qwen3_vl": Layout(vision_block=QWEN3),
+    "internvl": replace(_TOWER, vision_blocks="model.vision_tower.encoder.layer", vision_block=INTERNVL),
+    "gemma3": replace(_TOWER, block=NORMED_TWICE, images_by_prompt=True, norm_offset=1.0),
     "idefics3": _SMOL,
     "smolvlm": _SMOL,
 }

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from interv.display import OneLine
 from interv.op_values import Tokens, check_finite, check_tokens
-from interv.scope import Scope, check_scope
+from interv.scope import Scope, Step, check_scope
 from interv.site import Site, as_site
 
 
@@ -54,13 +54,16 @@ class Edit(OneLine, ABC):
     fingerprint: str | None
 
     @abstractmethod
-    def change(self, hidden: Tensor) -> Tensor:
-        """The new hidden state, as if every token lay in the scope. Never edits in place: captures may alias it."""
+    def __call__(self, hidden: Tensor, where: Bool[Tensor, "batch seq"] | None, step: Step | None = None) -> Tensor:
+        """The changed hidden state, a new tensor; `where` None means every position.
+
+        `step` says of what kind the tokens are; it is None where the hidden state is one of image patches.
+        """
 
     @property
-    @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
         """What the op brings along, by name: its last axis is the site's width."""
+        return {}
 
     @property
     def numbers(self) -> dict[str, Tensor]:
@@ -80,8 +83,21 @@ class Edit(OneLine, ABC):
             raise ValueError(f"The op at {self.site} has entries for {sorted(sizes)} rows; give one of each a row.")
         return sizes.pop() if sizes else None
 
-    def __call__(self, hidden: Tensor, where: Bool[Tensor, "batch seq"] | None) -> Tensor:
-        """The changed hidden state; `where` None means every position."""
+    def _check(self) -> None:
+        object.__setattr__(self, "site", as_site(self.site))
+        check_scope(self.scope)
+        for name, tensor in self.tensors.items():
+            check_finite(name, tensor, "[width] or [batch, width]", dimensions=(1, 2))
+
+
+class Formula(Edit):
+    """An edit that does the same with every token of the scope, whatever its row, kind and step."""
+
+    @abstractmethod
+    def change(self, hidden: Tensor) -> Tensor:
+        """The new hidden state, as if every token lay in the scope. Never edits in place: captures may alias it."""
+
+    def __call__(self, hidden: Tensor, where: Bool[Tensor, "batch seq"] | None, step: Step | None = None) -> Tensor:
         for name, tensor in self.tensors.items():
             if tensor.shape[-1] != hidden.shape[-1]:
                 raise ValueError(
@@ -90,12 +106,6 @@ class Edit(OneLine, ABC):
                 )
         changed = self.change(hidden)
         return changed if where is None else torch.where(where[..., None], changed, hidden)
-
-    def _check(self) -> None:
-        object.__setattr__(self, "site", as_site(self.site))
-        check_scope(self.scope)
-        for name, tensor in self.tensors.items():
-            check_finite(name, tensor, "[width] or [batch, width]", dimensions=(1, 2))
 
 
 Op = Capture | Edit

@@ -3,15 +3,16 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
 from interv.layouts import Layout
 from interv.ops import Capture, Edit, Op
+from interv.parts import DERIVED, Part, part_of, passing
 from interv.scope import Step
 from interv.site import Side
 
@@ -28,21 +29,42 @@ class Plan:
 
     ops: tuple[Op, ...]
     layout: Layout
+    model: nn.Module
     touched: set[int] = field(default_factory=set)
     captured: dict[int, list] = field(default_factory=dict)
+    given: dict[str, Tensor] = field(default_factory=dict)  # by path: what modules were given that are not done yet
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        """What each op's site is of the value that passes at its location."""
+        return [part_of(op.site, self.layout, self.model) for op in self.ops]
 
     def visits(self, step_at: Callable[[int], Step]) -> dict[Location, Visit]:
         """One function a location, for a run whose i-th forward holds the tokens `step_at(i)`."""
         groups: dict[Location, list[int]] = {}
         for index, op in enumerate(self.ops):
             groups.setdefault(self.layout.locate(op.site), []).append(index)
-        for indices in groups.values():  # the residual stream comes before the module that is given it
-            indices.sort(key=lambda index: not self.layout.in_stream(self.ops[index].site))
-        return {location: partial(self._visit, indices, step_at) for location, indices in groups.items()}
+        for indices in groups.values():
+            # The residual stream comes before the module that is given it, and a module's inside before its output.
+            indices.sort(key=lambda index: (not self.layout.in_stream(self.ops[index].site), self.parts[index].rank))
+        visits: dict[Location, Visit] = {
+            location: partial(self._visit, indices, step_at) for location, indices in groups.items()
+        }
+        for path in {path for (path, _), indices in groups.items() if self.parts[indices[0]].kind in DERIVED}:
+            visits[path, "input"] = partial(self._keep, path, visits.get((path, "input")))
+        return visits
+
+    def _keep(self, path: str, visit: Visit | None, hidden: Tensor, count: int) -> Tensor:
+        """What the module is given, after the ops there."""
+        self.given[path] = hidden if visit is None else visit(hidden, count)
+        return self.given[path]
 
     def _visit(self, indices: list[int], step_at: Callable[[int], Step], hidden: Tensor, count: int) -> Tensor:
+        path, _ = self.layout.locate(self.ops[indices[0]].site)
+        derived = self.parts[indices[0]].kind in DERIVED
+        value = passing(hidden, self.given.pop(path) if derived else None, self.layout, self.model, path)
         for index in indices:
-            op = self.ops[index]
+            op, part = self.ops[index], self.parts[index]
             step = where = None
             if self.layout.sees_tokens(op.site):  # images may also be seen before the model as a whole is called
                 step = step_at(count)
@@ -50,15 +72,16 @@ class Plan:
                     continue
                 if not (step.alike and isinstance(op, Edit) and hidden.shape[:2] == step.prompt.shape):
                     where = _fit(step.where(op.scope), hidden, op)
+            state = value.get(part)
             if isinstance(op, Capture):
-                self.captured.setdefault(index, []).append(read(op, hidden, where, step))
+                self.captured.setdefault(index, []).append(read(op, state, where, step))
             elif self.layout.in_stream(op.site):
-                hidden.copy_(op(hidden, where))  # a new tensor would reach the module alone
+                state.copy_(op(state, where, step))  # a new tensor would reach the module alone
             else:
-                hidden = op(hidden, where)
+                value.set(part, op(state, where, step))
             if index not in self.touched and (where is None or where.any()):
                 self.touched.add(index)
-        return hidden
+        return value.value
 
     def check_touched(self) -> None:
         """Raise RuntimeError where an op touched nothing: nothing may be silently unsteered."""

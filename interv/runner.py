@@ -25,7 +25,7 @@ class Runner:
     ) -> Any:
         """One forward, whose tokens `step` describes; with `until` it ends there and gives nothing."""
         # The output head is given the last position alone, unless an op is to see the others there.
-        kept = 0 if any(op.site.path == "lm_head" for op in plan.ops) else 1
+        kept = 0 if any(self._layout.locate(op.site)[0] == self._layout.output_head for op in plan.ops) else 1
         cache = empty_cache(self._model.config) if cache is None else cache
         settings = {"use_cache": True, "logits_to_keep": kept, "return_dict": True, "past_key_values": cache}
         return self._tracer.run(plan.visits(lambda count: step), {**inputs, **settings}, until=until)
@@ -33,7 +33,8 @@ class Runner:
     def fill(self, plan: Plan, step: Step, encoded: Encoded) -> Cache:
         """The cache of the prompts' pass, which leaves out what only logits need: replies run the last token again."""
         cache = empty_cache(self._model.config)
-        inside = all(op.site.layer is not None and op.site.layer < self._last for op in plan.ops)
+        blocks = [self._layout.decoder_block_of(op.site) for op in plan.ops]
+        inside = all(block is not None and block < self._last for block in blocks)
         self.forward(plan, step, encoded.model_inputs(), cache, self._layout.keys_of(self._last) if inside else None)
         if cache.get_seq_length() != encoded.input_ids.shape[1]:
             raise RuntimeError(

@@ -41,7 +41,7 @@ class VLM:
         self.model = model.eval()
         self.processor = processor
         self.name = name or model.config.name_or_path or type(model).__name__
-        self.layout = layout_of(model.config.model_type)
+        self.layout = layout_of(model.config.model_type).of(model)
         text = model.config.get_text_config()
         self.n_layers: int = text.num_hidden_layers
         self.d_model: int = text.hidden_size
@@ -111,10 +111,10 @@ class VLM:
         The model stops where the last of these has keys and values, so nothing can be generated behind a prefix: it is
         for `extend`, at sites of these blocks.
         """
-        check_site(Site(blocks - 1), self.model, self.layout, self.n_layers)
+        check_site(Site(blocks - 1), self.model, self.layout)
         cache = DynamicCache(config=self.model.config.get_text_config(decoder=True))
         until = self.layout.keys_of(blocks - 1)
-        self._runner.forward(Plan((), self.layout), prompt_step(encoded), encoded.model_inputs(), cache, until)
+        self._runner.forward(Plan((), self.layout, self.model), prompt_step(encoded), encoded.model_inputs(), cache, until)
         return Prefill(self.model, encoded, cache, {}, blocks)
 
     def capture(
@@ -226,8 +226,8 @@ class VLM:
         check_list(ops)
         marked = any(getattr(op, "fingerprint", None) for op in ops)
         own = self.fingerprint if marked else ""
-        check_ops(ops, self.model, self.layout, self.n_layers, self.d_model, rows, own)
-        return Plan(tuple(ops), self.layout)
+        check_ops(ops, self.model, self.layout, rows, own)
+        return Plan(tuple(ops), self.layout, self.model)
 
     def _start(self, prompts: Sequence[Prompt] | Prefill, ops: Sequence[Op]) -> tuple[Prefill, Plan]:
         """The prefill to decode from. Ops that reach into the prompt run it once more, up to its last token."""
