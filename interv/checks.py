@@ -26,7 +26,7 @@ def check_ops(
     """Raise ValueError or TypeError for the first op that does not fit the model or the number of rows."""
     for op in ops:
         if not isinstance(op, Capture | Edit):
-            raise TypeError(f"{op!r} is no op; the ops are Capture, Add, Project, Replace and Scale.")
+            raise TypeError(f"{op!r} is no op; the ops are Capture, Add, Project, Replace, Scale and Apply.")
         if isinstance(op, Capture) and isinstance(op.tokens, Tensor) and len(op.tokens) != (rows or len(op.tokens)):
             raise ValueError(
                 f"Capture at {op.site} has indices for {len(op.tokens)} rows, the batch has {rows}; give each a row."
@@ -44,8 +44,8 @@ def check_ops(
 
 
 def check_list(values: object) -> None:
-    """Raise TypeError for a single op or prompt where a list of them is asked for."""
-    if isinstance(values, Prompt | Capture | Edit):
+    """Raise TypeError for a single op, prompt or site where a list of them is asked for."""
+    if isinstance(values, Prompt | Capture | Edit | Site | str):
         raise TypeError(f"A list is needed here, also for one {type(values).__name__}: put it into brackets.")
 
 
@@ -60,7 +60,9 @@ def check_site(site: Site, model: nn.Module, layout: Layout) -> None:
         )
     heads = layout.heads_of(site)
     if site.head is not None and heads is not None and site.head >= heads:
-        raise ValueError(f"{site} is outside this model: there it has {heads} heads, so head runs from 0 to {heads - 1}.")
+        raise ValueError(
+            f"{site} is outside this model: there it has {heads} heads, so head runs from 0 to {heads - 1}."
+        )
     path, _ = layout.locate(site)
     module: nn.Module = model
     parts = path.split(".")

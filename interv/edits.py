@@ -8,7 +8,7 @@ from torch import Tensor
 from interv.op_values import Number, Rows, check_number
 from interv.ops import Formula
 from interv.scope import Scope
-from interv.site import Site
+from interv.site import SiteLike
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +21,7 @@ class Add(Formula):
         renormalise: scale each changed token back to the norm that it had.
     """
 
-    site: Site
+    site: SiteLike
     vector: Rows
     scope: Scope = "response"
     strength: Number = 1.0
@@ -67,7 +67,7 @@ class Project(Formula):
     Source: directional ablation, arXiv:2406.11717. The direction is [width] or [batch, width], of any length.
     """
 
-    site: Site
+    site: SiteLike
     direction: Rows
     scope: Scope = "response"
     fingerprint: str | None = None
@@ -99,7 +99,7 @@ class Project(Formula):
 class Replace(Formula):
     """Put another hidden state in place: activation patching. `value` is [width] or [batch, width]."""
 
-    site: Site
+    site: SiteLike
     value: Rows
     scope: Scope = "last_prompt"
     fingerprint: str | None = None
@@ -119,7 +119,7 @@ class Replace(Formula):
 class Scale(Formula):
     """Multiply the hidden state by a factor, a number or one a row [batch]; 0 knocks a module's output out."""
 
-    site: Site
+    site: SiteLike
     factor: Number
     scope: Scope = "response"
     fingerprint: str | None = None

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from inspect import signature
 from typing import Any
@@ -132,7 +132,7 @@ class _Cursor:
         """Of the tokens from `start` on, those inside the prompt's length are the prompt's, the others generated."""
         length = prompt.shape[1]
         if start >= length and ids.shape[1] == 1:
-            return self._generated(len(ids), ids.device)
+            return replace(self._generated(len(ids), ids.device), number=start + 1 - length)
         prompt = prompt.repeat_interleave(len(ids) // len(prompt), dim=0)
         position = torch.arange(start, start + ids.shape[1], device=ids.device)
         inside = (position < length) & prompt[:, position.clamp_max(length - 1)]
@@ -142,7 +142,8 @@ class _Cursor:
             "last_prompt": position == last_position(prompt)[:, None],
             "generated": (position >= length).expand(len(ids), -1),
         }
-        return Step(**parts, kinds=frozenset(kind for kind, tokens in parts.items() if tokens.any()))
+        kinds = frozenset(kind for kind, tokens in parts.items() if tokens.any())
+        return Step(**parts, kinds=kinds, number=max(0, start + ids.shape[1] - length))
 
     def _generated(self, rows: int, device: torch.device) -> Step:
         if self.later is None or len(self.later.generated) != rows or self.later.generated.device != device:

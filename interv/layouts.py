@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from interv.blocks import CLIP, GATED, INTERNVL, NORMED_TWICE, QWEN2, QWEN2_5, QWEN3, Block
-from interv.site import ATTENTION_HOOKS, Side, Site
+from interv.site import ATTENTION_HOOKS, HOOKS, MODEL_HOOKS, Side, Site
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Layout:
         return sizes.key_value_heads if site.hook in ("attn.hook_k", "attn.hook_v") else sizes.heads
 
     def locate(self, site: Site) -> tuple[str, Side]:
-        """The module path and side where the site's hidden state passes. Raises ValueError where the family has none."""
+        """The module path and side where the site's hidden state passes. Raises ValueError where there is none."""
         if site.path is not None:
             return site.path, site.side
         if site.layer is None:
@@ -94,6 +94,15 @@ class Layout:
         except ValueError:
             return False
         return True
+
+    def sites(self) -> list[Site]:
+        """Every named place: in the decoder's blocks, outside the blocks, in the vision tower's blocks."""
+        assert self.sizes is not None
+        assert self.vision_sizes is not None
+        decoder = [Site(layer, hook) for layer in range(self.sizes.layers) for hook in HOOKS]
+        outside = [Site(hook=hook) for hook in MODEL_HOOKS]
+        vision = [Site(layer, hook, tower="vision") for layer in range(self.vision_sizes.layers) for hook in HOOKS]
+        return [site for site in (*decoder, *outside, *vision) if self.has(site)]
 
     def end_of(self, sites: Sequence[Site]) -> tuple[str, Side] | None:
         """Where a run may stop that is made for these sites alone: behind the last block that holds one."""

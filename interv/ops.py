@@ -1,6 +1,7 @@
 """What an op is: where to act, on which tokens. A capture reads a hidden state, an edit gives another one."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from interv.display import OneLine
 from interv.op_values import Tokens, check_finite, check_tokens
 from interv.scope import Scope, Step, check_scope
-from interv.site import Site, as_site
+from interv.site import Site, SiteLike, as_site
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +28,7 @@ class Capture(OneLine):
     changed one.
     """
 
-    site: Site
+    site: SiteLike
     tokens: Tokens = "last_prompt"
 
     def __post_init__(self) -> None:
@@ -109,3 +110,10 @@ class Formula(Edit):
 
 
 Op = Capture | Edit
+
+
+def captures_at(sites: Sequence[Site | str], tokens: Tokens = "last_prompt") -> list[Capture]:
+    """One capture a site. Raises TypeError for a single site."""
+    if isinstance(sites, Site | str):
+        raise TypeError(f"A list of sites is needed here, also for one: put {sites} into brackets.")
+    return [Capture(site, tokens) for site in sites]

@@ -78,7 +78,13 @@ def _of_result(site: Site, projection: Any, heads: int) -> Part:
             "use hook_z, or load the model in bfloat16 on one device."
         )
     width = len(weight)
-    return Part("result", width * (1 if site.head is not None else heads), 0, None if site.head is not None else heads, site.head)
+    return Part(
+        "result",
+        width * (1 if site.head is not None else heads),
+        0,
+        None if site.head is not None else heads,
+        site.head,
+    )
 
 
 def _width(model: nn.Module, norm: str) -> int:

@@ -39,6 +39,11 @@ class Plan:
         """What each op's site is of the value that passes at its location."""
         return [part_of(op.site, self.layout, self.model) for op in self.ops]
 
+    @property
+    def end(self) -> Location | None:
+        """Where a run may stop that is made for these ops alone."""
+        return self.layout.end_of([op.site for op in self.ops])
+
     def visits(self, step_at: Callable[[int], Step]) -> dict[Location, Visit]:
         """One function a location, for a run whose i-th forward holds the tokens `step_at(i)`."""
         groups: dict[Location, list[int]] = {}

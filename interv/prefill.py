@@ -13,22 +13,22 @@ from transformers.cache_utils import DynamicLayer
 
 from interv.display import OneLine
 from interv.encoding import Encoded
-from interv.room import make_room
-from interv.site import Site
+from interv.room import make_room, pass_on
 
 
 @dataclass(frozen=True, eq=False)
 class Prefill(OneLine):
     """The prompts' one pass. It is not used up: any number of runs may decode from it.
 
-    `captured[site]` is the hidden state of each last prompt token, [batch, width], before any steering. `model` is the
-    one that ran, and no other goes on from here. `blocks` is None, or how many decoder blocks ran.
+    `captured[site]`, by the site as it was asked for, is the hidden state of each last prompt token, [batch, width],
+    before any steering. `model` is the one that ran, and no other goes on from here. `blocks` is None, or how many
+    decoder blocks ran.
     """
 
     model: PreTrainedModel
     encoded: Encoded
     cache: Cache
-    captured: dict[Site, Float[Tensor, "batch width"]]
+    captured: dict[Any, Float[Tensor, "batch width"]]
     blocks: int | None = None
 
     def __len__(self) -> int:
@@ -46,6 +46,19 @@ class Prefill(OneLine):
         index = torch.tensor(chosen)  # on the CPU: the layers of a model may lie on several devices
         captured = {site: values[index] for site, values in self.captured.items()}
         return Prefill(self.model, self.encoded.select(chosen), _rows_of(self.cache, index), captured, self.blocks)
+
+    def following(
+        self,
+        rows: Sequence[int],
+        input_ids: Int[Tensor, "batch seq"],
+        attention_mask: Int[Tensor, "batch seq"],
+        position_ids: Int[Tensor, "*planes batch seq"],
+    ) -> tuple[dict[str, Any], Cache]:
+        """What a forward needs to run further tokens behind these rows, and the cache that holds the rows."""
+        behind, cache = torch.tensor(list(rows)), fork(self.cache)
+        pass_on(cache, behind)
+        mask = torch.cat([self.encoded.attention_mask[behind], attention_mask], dim=1)
+        return {"input_ids": input_ids, "attention_mask": mask, "position_ids": position_ids}, cache
 
     def decoding_inputs(self, copies: int = 1, tokens: int = 1) -> dict[str, Any]:
         """What `generate` needs to run the last prompt token and go on to `tokens` new ones, each row `copies` times.

@@ -3,8 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
 from transformers import Cache, PreTrainedModel
 
+from interv.checks import check_images
 from interv.encoding import Encoded
 from interv.layouts import Layout
 from interv.plan import Location, Plan
@@ -21,14 +25,30 @@ class Runner:
         self._tracer = Tracer(model)
 
     def forward(
-        self, plan: Plan, step: Step, inputs: dict[str, Any], cache: Cache | None = None, until: Location | None = None
+        self,
+        plan: Plan,
+        step: Step,
+        inputs: dict[str, Any],
+        cache: Cache | None = None,
+        until: Location | None = None,
+        every: bool = False,
     ) -> Any:
-        """One forward, whose tokens `step` describes; with `until` it ends there and gives nothing."""
+        """One forward, whose tokens `step` describes; with `until` it ends there and gives nothing.
+
+        `every` asks for the logits of all tokens.
+        """
         # The output head is given the last position alone, unless an op is to see the others there.
-        kept = 0 if any(self._layout.locate(op.site)[0] == self._layout.output_head for op in plan.ops) else 1
+        kept = 0 if every or any(self._layout.locate(op.site)[0] == self._layout.output_head for op in plan.ops) else 1
         cache = empty_cache(self._model.config) if cache is None else cache
         settings = {"use_cache": True, "logits_to_keep": kept, "return_dict": True, "past_key_values": cache}
         return self._tracer.run(plan.visits(lambda count: step), {**inputs, **settings}, until=until)
+
+    def every_logit(self, plan: Plan, encoded: Encoded) -> Float[Tensor, "batch pos vocabulary"]:
+        """The logits of all tokens of the prompts, zero where padding is."""
+        check_images(plan.ops, encoded.image_mask)
+        logits = self.forward(plan, prompt_step(encoded), encoded.model_inputs(), every=True).logits
+        plan.check_touched()
+        return torch.where(encoded.attention_mask.bool()[..., None], logits, 0.0)
 
     def fill(self, plan: Plan, step: Step, encoded: Encoded) -> Cache:
         """The cache of the prompts' pass, which leaves out what only logits need: replies run the last token again."""

@@ -27,7 +27,7 @@ class Step:
     """The tokens of one forward: what kind of token stands in each row and position. Padding is of no kind.
 
     `kinds` names the kinds of which there may be a token, so that a step is skipped without asking the device;
-    `alike` tells that every token is of all of them.
+    `alike` tells that every token is of all of them, `number` how many tokens of the reply came before this forward.
     """
 
     prompt: Bool[Tensor, "batch seq"]
@@ -36,6 +36,7 @@ class Step:
     generated: Bool[Tensor, "batch seq"]
     kinds: frozenset[str]
     alike: bool = False
+    number: int = 0
 
     def holds(self, scope: Scope) -> bool:
         """Whether a token of this forward may lie in the scope."""

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 Side = Literal["input", "output"]
 Tower = Literal["language", "vision"]
@@ -83,7 +83,9 @@ _NEAREST = {
     "hook_k_normed": "attn.hook_rot_k",
     "hook_hidden_states": "hook_attn_out",
 }
-_BLOCK = re.compile(r"(vision_encoder\.)?(?:blocks|(?<=vision_encoder\.)encoder_layers)\.(-?\d+)\.([a-z0-9_.]+)(\[\d+\])?")
+_BLOCK = re.compile(
+    r"(vision_encoder\.)?(?:blocks|(?<=vision_encoder\.)encoder_layers)\.(-?\d+)\.([a-z0-9_.]+)(\[\d+\])?"
+)
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,13 @@ class Site:
             return self.hook
         tower = "vision_encoder." if self.tower == "vision" else ""
         return f"{tower}blocks.{self.layer}.{self.hook}" + ("" if self.head is None else f"[{self.head}]")
+
+
+# An op is made of a site or its name and keeps a site: two types for one field, which type checkers cannot be told.
+if TYPE_CHECKING:
+    SiteLike = Any
+else:
+    SiteLike = Site | str
 
 
 def as_site(site: "Site | str") -> Site:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -17,16 +18,16 @@ from interv.hooks import installed
 from interv.images import ImagesOnce
 from interv.layouts import layout_of
 from interv.loading import fingerprint_of, load
+from interv.named import ActivationCache, HookFunction, Names, cache_of, captures_of, hooked
 from interv.op_values import Tokens
-from interv.ops import Capture, Op
+from interv.ops import Capture, Op, captures_at
 from interv.plan import Plan
-from interv.prefill import Prefill, fork
+from interv.prefill import Prefill
 from interv.prompt import Prompt
 from interv.replies import Replies, replies_of
-from interv.room import pass_on
 from interv.runner import Runner, prompt_step
 from interv.scope import PROMPT_SCOPES, Step
-from interv.site import HOOKS, Site
+from interv.site import Site
 
 
 class VLM:
@@ -83,24 +84,23 @@ class VLM:
         return self.processor.tokenizer.pad_token_id or 0
 
     def sites(self) -> list[Site]:
-        """Every place of every decoder block, then every named module by its path."""
-        blocks = [Site(layer, hook) for layer in range(self.n_layers) for hook in HOOKS]
-        return blocks + [Site.parse(name) for name, _ in self.model.named_modules() if name]
+        """Every named place of the decoder and of the vision tower, then every module by its path."""
+        return self.layout.sites() + [Site.parse(name) for name, _ in self.model.named_modules() if name]
 
-    def encode(self, prompts: Sequence[Prompt]) -> Encoded:
-        """The prompts as the model's inputs, padded on the left."""
+    def encode(self, prompts: Sequence[Prompt] | Encoded) -> Encoded:
+        """The prompts as the model's inputs, padded on the left; what is encoded already stays as it is."""
         check_list(prompts)
-        return encode(self.model, self.processor, prompts)
+        return prompts if isinstance(prompts, Encoded) else encode(self.model, self.processor, prompts)
 
     def encode_variants(self, variants: Sequence[Sequence[Prompt]]) -> list[Encoded]:
         """As `encode`, list after list, for prompts about the same images, which are opened and processed once."""
         once = ImagesOnce(self.processor)
         return [encode(self.model, once.processor, prompts, once.opened) for prompts in variants]
 
-    def prefill(self, prompts: Sequence[Prompt] | Encoded, reads: Sequence[Site] = ()) -> Prefill:
+    def prefill(self, prompts: Sequence[Prompt] | Encoded, reads: Sequence[Site | str] = ()) -> Prefill:
         """Run the prompts once, keep the cache, and read the sites at each last prompt token."""
-        encoded = prompts if isinstance(prompts, Encoded) else self.encode(prompts)
-        plan = self._plan([Capture(site) for site in reads], len(encoded))
+        encoded = self.encode(prompts)
+        plan = self._plan(captures_at(reads), len(encoded))
         cache = self._runner.fill(plan, prompt_step(encoded), encoded)
         captured = {site: plan.captured[i][0] for i, site in enumerate(reads)}
         return Prefill(self.model, encoded, cache, captured)
@@ -114,29 +114,48 @@ class VLM:
         check_site(Site(blocks - 1), self.model, self.layout)
         cache = DynamicCache(config=self.model.config.get_text_config(decoder=True))
         until = self.layout.keys_of(blocks - 1)
-        self._runner.forward(Plan((), self.layout, self.model), prompt_step(encoded), encoded.model_inputs(), cache, until)
+        self._runner.forward(
+            Plan((), self.layout, self.model), prompt_step(encoded), encoded.model_inputs(), cache, until
+        )
         return Prefill(self.model, encoded, cache, {}, blocks)
 
     def capture(
         self,
         prompts: Sequence[Prompt] | Encoded,
-        sites: Sequence[Site],
+        sites: Sequence[Site | str],
         tokens: Tokens = "last_prompt",
         ops: Sequence[Op] = (),
-    ) -> dict[Site, Any]:
+    ) -> dict[Any, Any]:
         """Read any number of sites in one pass over the prompts.
 
-        `tokens` and what comes back are as in `Capture`. Ops act in the same pass; what is read at an op's own site
-        is the value after it.
+        `tokens` and what comes back are as in `Capture`, by site as it was asked for. Ops act in the same pass; what is
+        read at an op's own site is the value after it.
         """
-        captures = [Capture(site, tokens) for site in sites]
-        encoded = prompts if isinstance(prompts, Encoded) else self.encode(prompts)
-        plan = self._plan([*ops, *captures], len(encoded))
+        encoded = self.encode(prompts)
+        plan = self._plan([*ops, *captures_at(sites, tokens)], len(encoded))
         check_images(ops, encoded.image_mask)
-        until = self.layout.end_of([op.site for op in plan.ops])
-        self._runner.forward(plan, prompt_step(encoded), encoded.model_inputs(), until=until)
+        self._runner.forward(plan, prompt_step(encoded), encoded.model_inputs(), until=plan.end)
         plan.check_touched()
-        return {capture.site: plan.captured[len(ops) + i][0] for i, capture in enumerate(captures)}
+        return {site: plan.captured[len(ops) + i][0] for i, site in enumerate(sites)}
+
+    def run_with_cache(
+        self, prompts: Sequence[Prompt] | Encoded, names: Names = None, ops: Sequence[Op] = ()
+    ) -> tuple[Float[Tensor, "batch pos vocabulary"], ActivationCache]:
+        """The logits of every token, and activations by name in TransformerLens' shapes; see `ActivationCache`.
+
+        `names` is a list of names, or a function that says yes to some of all but hook_result's.
+        """
+        encoded = self.encode(prompts)
+        plan = self._plan([*ops, *captures_of(names, self.layout, bool(encoded.media))], len(encoded))
+        return self._runner.every_logit(plan, encoded), cache_of(plan, encoded.attention_mask)
+
+    def run_with_hooks(
+        self, prompts: Sequence[Prompt] | Encoded, fwd_hooks: Sequence[tuple[Names, HookFunction]]
+    ) -> Float[Tensor, "batch pos vocabulary"]:
+        """The logits of every token, with a `function(tensor, hook)` at the names of each pair; see `Hooked`."""
+        encoded = self.encode(prompts)
+        ops = hooked(fwd_hooks, self.layout, bool(encoded.media))
+        return self._runner.every_logit(self._plan(ops, len(encoded)), encoded)
 
     def extend(
         self,
@@ -145,22 +164,15 @@ class VLM:
         input_ids: Int[Tensor, "batch seq"],
         attention_mask: Int[Tensor, "batch seq"],
         position_ids: Int[Tensor, "batch seq"] | Int[Tensor, "3 batch seq"],
-        sites: Sequence[Site],
-    ) -> dict[Site, Float[Tensor, "batch seq width"]]:
+        sites: Sequence[Site | str],
+    ) -> dict[Any, Float[Tensor, "batch seq width"]]:
         """Run further tokens behind a prefill or a prefix and read the sites at all of them, padding too.
 
         `rows[i]` is the row of the prefill that row i follows; any number of rows may follow one.
         """
-        plan = self._plan([Capture(site, "all") for site in sites], len(input_ids))
-        every, behind = torch.ones_like(attention_mask), torch.tensor(rows)
-        inputs = {
-            "input_ids": input_ids,
-            "attention_mask": torch.cat([prefill.encoded.attention_mask[behind], attention_mask], dim=1),
-            "position_ids": position_ids,
-        }
-        cache = fork(prefill.cache)
-        pass_on(cache, behind)
-        self._runner.forward(plan, Step.of_prompt(every, every == 0), inputs, cache, self.layout.end_of(sites))
+        plan, every = self._plan(captures_at(sites, "all"), len(input_ids)), torch.ones_like(attention_mask)
+        inputs, cache = prefill.following(rows, input_ids, attention_mask, position_ids)
+        self._runner.forward(plan, Step.of_prompt(every, every == 0), inputs, cache, plan.end)
         return {site: torch.stack(plan.captured[i][0]) for i, site in enumerate(sites)}
 
     def logits(self, prompts: Sequence[Prompt] | Prefill, ops: Sequence[Op] = ()) -> Float[Tensor, "batch vocabulary"]:
@@ -210,7 +222,7 @@ class VLM:
         with torch.random.fork_rng(enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
-            output = self._runner.generate(plan, lambda count: steps[count > 0], settings)
+            output = self._runner.generate(plan, lambda count: replace(steps[count > 0], number=count), settings)
         plan.check_touched()
         return replies_of(output, plan, decoding, tokenizer, prefill.encoded.input_ids.shape[1])
 
@@ -224,8 +236,7 @@ class VLM:
 
     def _plan(self, ops: Sequence[Op], rows: int | None) -> Plan:
         check_list(ops)
-        marked = any(getattr(op, "fingerprint", None) for op in ops)
-        own = self.fingerprint if marked else ""
+        own = self.fingerprint if any(getattr(op, "fingerprint", None) for op in ops) else ""
         check_ops(ops, self.model, self.layout, rows, own)
         return Plan(tuple(ops), self.layout, self.model)
 
@@ -239,6 +250,5 @@ class VLM:
             return prompts if isinstance(prompts, Prefill) else self.prefill(prompts), plan
         encoded = prompts.encoded if isinstance(prompts, Prefill) else self.encode(prompts)
         check_prompt_ops(ops, encoded)
-        return Prefill(
-            self.model, encoded, self._runner.fill(plan, prompt_step(encoded, last=False), encoded), {}
-        ), plan
+        cache = self._runner.fill(plan, prompt_step(encoded, last=False), encoded)
+        return Prefill(self.model, encoded, cache, {}), plan
