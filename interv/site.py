@@ -146,6 +146,8 @@ class Site:
         TransformerLens' names of version 3 and 4 are read, "vision_encoder.blocks.0.hook_resid_post" for the vision
         tower. Which layers, heads and module paths exist depends on the model: it checks them when the site is used.
         """
+        if name == "ln_final.hook_in":
+            return cls(-1)
         if side == "output" and _MODEL_ALIASES.get(name, name) in MODEL_HOOKS:
             return cls(hook=name)
         match = _BLOCK.fullmatch(name)

@@ -201,8 +201,7 @@ class VLM:
 
         Args:
             prompts: prompts, or a prefill of them, which is not used up.
-            ops: what to add; `Capture`s of "last_prompt", "prompt", "image", "generated" or "all" tokens may be among
-                them.
+            ops: what to do; `Capture`s may be among them whose tokens are a scope.
             max_new_tokens: the longest reply, in tokens.
             logits: keep the logits of every step.
             seed: of the sampling; the global random state is left alone.
