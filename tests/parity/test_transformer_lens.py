@@ -6,7 +6,7 @@ What is not shared, and why:
 
 | TransformerLens' names | here |
 | --- | --- |
-| hook_q_input, hook_k_input, hook_v_input, hook_attn_in, hook_mlp_in | forks that it makes on request; hook_resid_pre, hook_resid_mid |
+| hook_{q,k,v}_input, hook_attn_in, hook_mlp_in | forks, made on request; nearest: hook_resid_pre, hook_resid_mid |
 | hook_cos, hook_sin, rotary_emb.* | tables of positions, no activations |
 | embed.hook_in | token ids |
 | the tower's embeddings and outer norms, the projector | by their module paths |

@@ -13,7 +13,7 @@ from torch import Tensor
 from interv import SCOPES, VLM, Add, Prompt, Replies
 from interv.edits import Project, Replace, Scale
 from interv.ops import Op
-from tests.property.places import HOOK_PLACES, IMAGE_PLACES, PLACES, TOKEN_PLACES, Place
+from tests.property.places import HEAD_PLACES, HOOK_PLACES, IMAGE_PLACES, PLACES, TOKEN_PLACES, Place
 
 
 @dataclass(frozen=True)
@@ -193,4 +193,4 @@ def cases(
     )
 
 
-__all__ = ["HOOK_PLACES", "Ask", "Case", "Push", "asks", "cases", "pushes"]
+__all__ = ["HEAD_PLACES", "HOOK_PLACES", "Ask", "Case", "Push", "asks", "cases", "pushes"]

@@ -90,7 +90,7 @@ def pushed(vlm: VLM, push: Push, row: int, rows: int, where: Callable[[], Tensor
 
     def change(hidden: Tensor) -> Tensor | None:
         flat = hidden.reshape(-1, hidden.shape[-1])
-        new, tokens = push.by_hand(vlm, row, rows, flat), where()
+        new, tokens = place.put(flat, push.by_hand(vlm, row, rows, place.take(flat))), where()
         if place.sees_tokens:
             assert tokens is not None
             new = torch.where(tokens[-len(flat) :, None], new, flat)

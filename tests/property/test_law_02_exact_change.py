@@ -21,18 +21,21 @@ def recorded(vlm: VLM, push: Push, inputs: dict[str, Tensor]) -> Tensor:
 
 
 def check_change_at_the_site_is_exact(vlm: VLM, case: Case, side: str = "right") -> None:
-    """Through installed hooks, read by a hook that comes behind them."""
+    """Through installed hooks, read by a hook that comes behind them; the other heads are elsewhere too."""
     push, rows = case.pushes[0], len(case.asks)
+    place = push.where(vlm)
     inputs = own_inputs(vlm, case.asks, side)
     before = recorded(vlm, push, inputs)
     with vlm.installed([push.op(vlm, rows)]):
         after = recorded(vlm, push, inputs)
-    if not push.where(vlm).sees_tokens:
-        bitwise(after, push.by_hand(vlm, 0, rows, before))
+    bitwise(place.put(after, place.take(before)), before)
+    if not place.sees_tokens:
+        bitwise(place.take(after), push.by_hand(vlm, 0, rows, place.take(before)))
         return
     for row, kept in enumerate(inputs["attention_mask"].bool()):
         scope = own_scope(vlm, push.scope, inputs["input_ids"][row][kept], int(kept.sum()))
-        _compare(vlm, push, row, rows, (before[row][kept], after[row][kept]), scope)
+        states = place.take(before[row][kept]), place.take(after[row][kept])
+        _compare(vlm, push, row, rows, states, scope)
         bitwise(after[row][~kept], before[row][~kept])
 
 

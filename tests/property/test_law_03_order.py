@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interv import VLM, Capture
-from tests.property.cases import HOOK_PLACES, Case, Push, asks, cases, pushes
+from tests.property.cases import HEAD_PLACES, HOOK_PLACES, Case, Push, asks, cases, pushes
 from tests.property.reference import bitwise, close, full_pass, hooked, own_inputs
 
 
@@ -52,10 +52,10 @@ def check_installed_ops_at_one_site_apply_in_list_order(vlm: VLM, case: Case) ->
                 vlm.model(**own_inputs(vlm, case.asks))
     state, steered = kept
     for row in range(rows):
-        expected = state[row, -1:]
+        expected = place.take(state[row, -1:])
         for push in case.pushes:
             expected = push.by_hand(vlm, row, rows, expected)
-        close(steered[row, -1], expected[0])
+        close(place.take(steered[row, -1]), expected[0])
 
 
 @given(case=cases(ops=(2, 5)), seed=st.integers(0, 99))
@@ -66,7 +66,7 @@ def test_order_across_sites_decides_nothing(vlm: VLM, case: Case, seed: int) -> 
 @st.composite
 def at_one_site(draw: st.DrawFn) -> Case:
     kinds = ("add", "scale", "replace", "project", "renormalise")
-    drawn = draw(st.lists(pushes(HOOK_PLACES, ("response",), kinds), min_size=2, max_size=4))
+    drawn = draw(st.lists(pushes((*HOOK_PLACES, *HEAD_PLACES), ("response",), kinds), min_size=2, max_size=4))
     first = drawn[0]
     same = tuple(replace(push, place=first.place, layer=first.layer) for push in drawn)
     return Case(tuple(draw(st.lists(asks(), min_size=1, max_size=2))), same)

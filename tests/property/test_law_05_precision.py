@@ -68,7 +68,7 @@ def pushed_everywhere(vlm: VLM, push: Push, rows: int) -> AbstractContextManager
     shift = number * push.vector(vlm, rows).reshape(-1, 1, place.width)
 
     def change(hidden: Tensor) -> Tensor | None:
-        new = hidden + shift.to(hidden)
+        new = place.put(hidden, place.take(hidden) + shift.to(hidden))
         if not place.in_stream:
             return new
         hidden.copy_(new)

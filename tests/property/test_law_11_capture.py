@@ -40,9 +40,9 @@ def check_capture_equals_a_hook(vlm: VLM, ask: Ask, place: Place) -> None:
         full_pass(vlm, Case((ask,), ()), 0)
     captured = vlm.capture([ask.prompt()], [place.site], tokens="all")[place.site]
     if place.sees_tokens:
-        bitwise(captured[0], seen[0][0])
+        bitwise(captured[0], place.take(seen[0][0]))
     else:
-        bitwise(captured, seen[0])
+        bitwise(captured, place.take(seen[0]))
 
 
 def check_captured_tokens_are_those_asked_for(vlm: VLM, texts: tuple[Ask, ...]) -> None:
