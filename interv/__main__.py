@@ -11,8 +11,9 @@ from rich.markup import escape
 from rich.tree import Tree
 from torch import Tensor, nn
 
+from interv.parts import part_of
 from interv.prompt import Prompt
-from interv.site import HOOKS, Site
+from interv.site import Site
 from interv.vlm import VLM
 
 
@@ -54,7 +55,9 @@ def output_shapes(vlm: VLM, prompt: Prompt) -> dict[str, tuple[int, ...]]:
 
 
 def tree(vlm: VLM, shapes: dict[str, tuple[int, ...]]) -> Tree:
-    """The modules as they are nested. The hooks stand under the first decoder block; the others have the same."""
+    """The modules as they are nested. The hooks stand under the first block of each tower; the others have the same."""
+    layout = vlm.layout
+    first = {f"{layout.blocks}.0": "language", f"{layout.vision_blocks}.0": "vision"}
 
     def grow(branch: Tree, module: nn.Module, path: str) -> None:
         for name, child in module.named_children():
@@ -62,21 +65,32 @@ def tree(vlm: VLM, shapes: dict[str, tuple[int, ...]]) -> Tree:
             shape = f" [dim]{escape(str(list(shapes[full])))}[/dim]" if full in shapes else ""
             part = f" [cyan]{parts[full]}[/cyan]" if full in parts else ""
             twig = branch.add(f"{name}{shape}{part}")
-            if full == f"{vlm.layout.blocks}.0":
-                for hook in HOOKS:
-                    place, side = vlm.layout.locate(Site(0, hook))
-                    inside = place.removeprefix(full).removeprefix(".") or "the block"
-                    twig.add(f"[cyan]blocks.0.{hook}[/cyan]: {side} of {inside}")
-            if path == vlm.layout.blocks and name != "0":
+            for site in layout.sites() if full in first else ():
+                if site.layer == 0 and site.tower == first[full]:
+                    twig.add(hook(site, full))
+            if path in (layout.blocks, layout.vision_blocks) and name != "0":
                 twig.label = f"{twig.label} as block 0"
                 continue
             grow(twig, child, full)
 
-    layout = vlm.layout
+    def hook(site: Site, block: str = "") -> str:
+        place, side = layout.locate(site)
+        inside = place.removeprefix(block).removeprefix(".") or "the block"
+        part = part_of(site, layout, vlm.model)
+        kind = {"scale": "denominator of ", "normalized": "before the weight of ", "result": "share of each head in "}
+        shape = "" if part.width is None else f"width {part.width}"
+        if part.heads is not None and part.width is not None:
+            shape = f"{part.heads} heads of width {part.width // part.heads}"
+        return f"[cyan]{escape(str(site))}[/cyan]: {kind.get(part.kind, '')}{side} of {inside} [dim]{shape}[/dim]"
+
     parts = {layout.blocks: "decoder blocks", layout.embedding: "token embeddings", layout.norm: "final norm"}
     parts |= {layout.vision_blocks: "vision blocks", layout.projector: "projector"}
     root = Tree(type(vlm.model).__name__)
     grow(root, vlm.model, "")
+    outside = root.add("outside the blocks")
+    for site in layout.sites():
+        if site.layer is None:
+            outside.add(hook(site))
     return root
 
 

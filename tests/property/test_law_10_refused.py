@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interv import VLM, Add, Capture, Site, stack
+from interv import VLM, Add, Apply, Capture, Site, stack
 from interv.edits import Project, Replace, Scale
 from tests.property import places
 from tests.property.cases import Case
@@ -33,6 +33,10 @@ class Wrong:
 
 def ones(vlm: VLM, *shape: int) -> torch.Tensor:
     return torch.ones(*shape, vlm.d_model)
+
+
+def heads(vlm: VLM) -> int:
+    return vlm.model.config.get_text_config().num_key_value_heads
 
 
 def vision(vlm: VLM) -> Site:
@@ -80,7 +84,21 @@ WRONG = {
     ),
     "layer by name": Wrong(lambda vlm: Add(Site("1"), ones(vlm)), ("layer",), Exception),
     "no op": Wrong(lambda vlm: "Add", ("Add",), Exception),
-    "no site": Wrong(lambda vlm: Add("blocks.1", ones(vlm)), ("Site",), Exception),
+    "no site": Wrong(lambda vlm: Add(1, ones(vlm)), ("Site",), Exception),
+    "no name": Wrong(lambda vlm: Add("blocks.1.hook_x", ones(vlm)), ("'hook_x'", "the places are hook_resid_pre")),
+    "layer from the end": Wrong(lambda vlm: Add(Site(-99), ones(vlm)), ("Site(-99)", "decoder blocks", "to -1")),
+    "vision layer": Wrong(
+        lambda vlm: Capture(Site(99, tower="vision"), "all"), ("Site(99)", "vision blocks", "layer runs from 0 to")
+    ),
+    "query head": Wrong(lambda vlm: Capture(Site(1, "hook_q", head=99)), ("blocks.1.attn.hook_q[99]", "heads there")),
+    "key-value head": Wrong(
+        lambda vlm: Add(Site(1, "hook_k", head=heads(vlm)), ones(vlm)), ("attn.hook_k", "heads there, from 0 to")
+    ),
+    "width of a head": Wrong(
+        lambda vlm: Add(Site(1, "hook_z", head=0), ones(vlm)), ("width", "blocks.1.attn.hook_z[0]", "there")
+    ),
+    "width of a denominator": Wrong(lambda vlm: Add(Site(1, "ln1.hook_scale"), ones(vlm)), ("width", "is 1 there")),
+    "no function": Wrong(lambda vlm: Apply(Site(1), ones(vlm)), ("function",), Exception),
     "no scope": Wrong(lambda vlm: Add(Site(1), ones(vlm), "reply"), ("reply",), Exception),
 }
 

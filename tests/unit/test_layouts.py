@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from interv import VLM, Site
+from interv import VLM, Scale, Site
 from interv.layouts import LAYOUTS
-from interv.site import HOOKS
+from interv.parts import part_of
 from tests.property.cases import Case
 from tests.property.reference import bitwise
 from tests.tiny_families import FAMILIES, family
@@ -33,8 +33,33 @@ def test_a_row_names_modules_that_exist(name: str) -> None:
     for path in (layout.blocks, layout.embedding, layout.norm, layout.vision_blocks, layout.projector):
         vlm.model.get_submodule(path)
     assert len(vlm.model.get_submodule(layout.blocks)) == vlm.n_layers
-    for hook in HOOKS:
-        vlm.model.get_submodule(layout.locate(Site(0, hook))[0])
+    assert len(vlm.model.get_submodule(layout.vision_blocks)) == layout.vision_sizes.layers
+    for site in layout.sites():
+        vlm.model.get_submodule(layout.locate(site)[0])
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_shapes_of_all_places_are_those_read(name: str) -> None:
+    """In one pass; and a head that is knocked out at each place of heads changes what the model says."""
+    vlm, prompts = family(name), Case().prompts()
+    logits, cache = vlm.run_with_cache(prompts)
+    assert list(cache) == [str(site) for site in vlm.layout.sites() if site.hook != "attn.hook_result"]
+    for key, value in cache.items():
+        part = part_of(Site.parse(key), vlm.layout, vlm.model)
+        heads = (part.heads,) if part.heads else ()
+        assert part.width in (None, value.shape[-1] * (part.heads or 1)), key
+        assert value.shape[-2:-1] == heads or not heads
+    for hook in ("hook_q", "hook_v", "hook_z", "hook_result"):
+        for site in (Site(-1, hook, head=1), Site(0, hook, head=1, tower="vision")):
+            changed, _ = vlm.run_with_cache(prompts, ["hook_embed"], [Scale(site, 0.0, "all")])
+            assert not torch.equal(changed, logits), site
+
+
+def test_what_a_family_lacks_says_what_is_nearest() -> None:
+    site = Site.parse("vision_encoder.blocks.0.mlp.hook_pre_linear")
+    with pytest.raises(ValueError, match=r"no gate; nearest to it is mlp\.hook_pre"):
+        family("llava").capture(Case().prompts(), [site], "all")
+    assert family("qwen2_5_vl").layout.has(site)
 
 
 def test_every_row_has_a_tiny_model_that_the_laws_run_on() -> None:

@@ -1,13 +1,14 @@
 """The tree of places shows what there is, and the shapes are those that a capture gives."""
 
 import io
+import re
 from unittest.mock import patch
 
 import pytest
 import rich
 from rich.console import Console
 
-from interv import HOOKS, VLM, Site, __main__
+from interv import VLM, Site, __main__
 from tests.property.cases import Ask
 
 
@@ -22,9 +23,12 @@ def test_every_part_of_the_layout_has_its_name_in_the_tree(vlm: VLM) -> None:
     shown = text(vlm, {})
     for name in ("decoder blocks", "token embeddings", "final norm", "vision blocks", "projector"):
         assert sum(line.endswith(f" {name}") for line in shown.splitlines()) == 1
-    for hook in HOOKS:
-        assert shown.count(f"blocks.0.{hook}:") == 1
-    assert shown.count("as block 0") == vlm.n_layers - 1
+    first = [site for site in vlm.layout.sites() if not site.layer]
+    assert len(first) > 40
+    for site in first:
+        assert sum(line.split(":")[0].endswith(f" {site}") for line in shown.splitlines()) == 1
+    towers = vlm.layout.sizes, vlm.layout.vision_sizes
+    assert shown.count("as block 0") == sum(tower.layers - 1 for tower in towers)
 
 
 def test_shapes_are_those_of_captures(vlm: VLM) -> None:
@@ -41,4 +45,6 @@ def test_the_command_prints_the_tree(capsys: pytest.CaptureFixture[str]) -> None
         __main__.sites("tiny-llava")
     printed = capsys.readouterr().out
     assert "tiny-llava: 8 decoder blocks, width 96" in printed
-    assert "blocks.0.hook_mlp_out: output of mlp" in printed
+    assert "blocks.0.hook_mlp_out: output of mlp width 96" in printed
+    assert re.search(r"blocks.0.attn.hook_k: output of self_attn.k_proj \d heads of width \d+", printed)
+    assert "vision_encoder.blocks.0.ln1.hook_scale: denominator of output of layer_norm1 width 1" in printed

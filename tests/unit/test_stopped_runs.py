@@ -13,7 +13,6 @@ from transformers import Cache, DynamicCache
 from interv import VLM, Add, Prompt, Site
 from interv.prefill import fork
 from interv.room import CHUNK, make_room
-from interv.site import HOOKS
 from methods import ContrastPair, capture_contrasts
 
 
@@ -57,7 +56,7 @@ def test_the_prompt_leaves_the_last_block_half_way(vlm: VLM) -> None:
 
 
 def test_a_prefill_reads_what_a_capture_reads(vlm: VLM) -> None:
-    sites = [Site(layer, hook) for layer in range(vlm.n_layers) for hook in HOOKS]
+    sites = [site for site in vlm.layout.sites() if site.layer is not None and site.tower == "language"]
     captured = vlm.capture([asked()], sites)
     for site in sites:
         assert torch.equal(vlm.prefill([asked()], [site]).captured[site], captured[site])
