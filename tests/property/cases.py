@@ -1,6 +1,6 @@
 """What the laws are tested on: plain values that print as the code that makes them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from interv import SCOPES, VLM, Add, Prompt, Replies
+from interv import SCOPES, VLM, Add, Apply, Here, Prompt, Replies
 from interv.edits import Project, Replace, Scale
 from interv.ops import Op
 from tests.property.places import HEAD_PLACES, HOOK_PLACES, IMAGE_PLACES, PLACES, TOKEN_PLACES, Place
@@ -38,7 +38,7 @@ class Push:
     """An op that fits any model and any number of rows: the numbers are drawn when both are known.
 
     Attributes:
-        kind: "add", "renormalise", "project", "replace" or "scale".
+        kind: "add", "renormalise", "project", "replace" or "scale"; "apply" is a function that adds.
         rowwise: whether each row has its own vector, and its own strength.
     """
 
@@ -70,12 +70,16 @@ class Push:
                 return Replace(site, vector, self.scope)
             case "scale":
                 return Scale(site, number, self.scope)
+            case "apply":
+                return Apply(site, adding(vector, number), self.scope, every=self.seed % 2 == 1)
             case _:
                 return Add(site, vector, self.scope, number, renormalise=self.kind == "renormalise")
 
     def alone(self, vlm: VLM, row: int, rows: int) -> Any:
         """The op for this row as a batch of its own."""
         op, chosen = self.op(vlm, rows), slice(row, row + 1)
+        if isinstance(op, Apply):
+            return replace(op, function=adding(self.vector(vlm, rows), self.number(rows), row))
         changes = {
             name: value[chosen] for name, value in vars(op).items() if name in _PER_ROW and _per_row(value, name)
         }
@@ -123,6 +127,17 @@ class Case:
         return vlm.generate(
             self.prompts(), chosen, max_new_tokens=self.tokens, logits=True, **{"eos_token_id": [], **options}
         )
+
+
+def adding(vector: Tensor, number: float | Tensor, first: int = 0) -> Callable[[Tensor, Here], Tensor]:
+    """A function that adds the vector and the number of its row, when the batch begins with row `first`."""
+
+    def add(hidden: Tensor, here: Here) -> Tensor:
+        row = first + (here.row or 0)
+        own = vector[row] if vector.ndim == 2 else vector
+        return hidden + (float(number[row]) if isinstance(number, Tensor) else number) * own.to(hidden)
+
+    return add
 
 
 _PER_ROW = ("vector", "direction", "value", "strength", "factor")
@@ -175,7 +190,7 @@ def cases(
     ops: tuple[int, int] = (1, 3),
     scopes: tuple[str, ...] = SCOPES,
     places: tuple[str, ...] = TOKEN_PLACES,
-    kinds: tuple[str, ...] = ("add", "add", "renormalise", "project", "replace", "scale"),
+    kinds: tuple[str, ...] = ("add", "add", "apply", "renormalise", "project", "replace", "scale"),
     with_images: bool | None = None,
     tokens: tuple[int, int] = (2, 4),
 ) -> Case:

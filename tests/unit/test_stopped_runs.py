@@ -56,7 +56,8 @@ def test_the_prompt_leaves_the_last_block_half_way(vlm: VLM) -> None:
 
 
 def test_a_prefill_reads_what_a_capture_reads(vlm: VLM) -> None:
-    sites = [site for site in vlm.layout.sites() if site.layer is not None and site.tower == "language"]
+    chosen = [Site(layer, hook) for layer in (0, vlm.n_layers - 1) for hook in HOOKS]
+    sites = [site for site in chosen if vlm.layout.has(site)]
     captured = vlm.capture([asked()], sites)
     for site in sites:
         assert torch.equal(vlm.prefill([asked()], [site]).captured[site], captured[site])
