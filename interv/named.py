@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -149,8 +149,8 @@ def cache_of(plan: Plan, mask: Tensor) -> ActivationCache:
     return ActivationCache(tensors, plan.layout, mask.bool())
 
 
-def padded(rows: Tensor | Sequence[Float[Tensor, "tokens width"]]) -> Tensor:
-    """Rows of different lengths as one tensor, zeros on the left. A tensor is given back as it is."""
+def padded(rows: Tensor | Sequence[Tensor]) -> Tensor:
+    """Rows [tokens, width] of different lengths as one tensor, zeros on the left. A tensor is given back as it is."""
     return rows if isinstance(rows, Tensor) else pad_sequence(list(rows), batch_first=True, padding_side="left")
 
 

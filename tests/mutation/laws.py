@@ -14,6 +14,7 @@ from methods import L2S, STEERERS
 from methods.steerer import Fitted
 from tests.property import test_law_01_zero_strength as law_01
 from tests.property import test_law_02_exact_change as law_02
+from tests.property import test_law_02_inside as inside
 from tests.property import test_law_03_order as law_03
 from tests.property import test_law_04_rows as law_04
 from tests.property import test_law_05_cache as law_05
@@ -21,11 +22,13 @@ from tests.property import test_law_05_contrasts as contrasts
 from tests.property import test_law_05_precision as precision
 from tests.property import test_law_05_prefill as prefill
 from tests.property import test_law_06_hooks as law_06
+from tests.property import test_law_07_functions as functions
 from tests.property import test_law_07_scopes as law_07
 from tests.property import test_law_08_clean as law_08
 from tests.property import test_law_09_touched as law_09
 from tests.property import test_law_10_refused as law_10
 from tests.property import test_law_11_capture as law_11
+from tests.property import test_law_11_names as names
 from tests.property import test_law_12_steerers as law_12
 from tests.property.cases import Ask, Case, Push
 from tests.property.places import PLACES
@@ -49,6 +52,20 @@ SEVERAL = Case(
 )
 AT_ONE_SITE = Case(
     MIXED, (Push("hook_resid_mid", rowwise=EACH_ITS_OWN), Push("hook_resid_mid", 1, kind="scale", strength=3.0))
+)
+OF_ONE_HEAD = tuple(
+    Case(SHOWING, (Push(place, 1, scope, rowwise=EACH_ITS_OWN),))
+    for place, scope in (("query head", "all"), ("key head", "image"), ("value head", "prompt"), ("z head", "response"))
+)
+BY_FUNCTION = Case(
+    MIXED,
+    (
+        Push("hook_resid_post", 0, "last_prompt", "apply", rowwise=EACH_ITS_OWN, seed=1),
+        Push("hook_resid_mid", 1, "prompt", "apply", rowwise=EACH_ITS_OWN, seed=2),
+        Push("key head", 1, "all", "scale", 2.0),
+        Push("z head", 2, "response", "apply", seed=3),
+        Push("value head", 2, "prompt"),
+    ),
 )
 Check = Callable[[VLM], None]
 
@@ -103,15 +120,33 @@ LAWS: dict[str, Check] = {
     "1 ... through hooks": each(law_01.check_zero_strength_changes_nothing_through_hooks, WITHOUT_DECODING[0]),
     "2 the change at the site is exact": each(law_02.check_change_at_the_site_is_exact, *WITHOUT_DECODING),
     "2 captures see the exact change": each(law_02.check_captures_see_the_exact_change, *WITHOUT_DECODING),
+    "2 a head changes alone": lambda vlm: [  # type: ignore[dict-item,return-value]
+        check(vlm, case)
+        for case in OF_ONE_HEAD
+        for check in (law_02.check_change_at_the_site_is_exact, law_02.check_captures_see_the_exact_change)
+    ],
+    "2 a function changes its scope alone": each(
+        law_02.check_captures_see_the_exact_change,
+        *(Case(SHOWING, (Push("hook_resid_post", 1, "image", "apply", seed=seed),)) for seed in (0, 1)),
+    ),
+    "2 inside norms and attention": lambda vlm: [  # type: ignore[dict-item,return-value]
+        inside.check_inside_is_read_and_changed(vlm),
+        inside.check_the_heads_shares_are_the_output(vlm),
+    ],
+    "3 causes come before effects": inside.check_causes_come_before_effects,
     "3 order across sites decides nothing": each(
         partial(law_03.check_order_across_sites_decides_nothing, seed=3), SEVERAL
     ),
     "3 ops at one site apply in list order": each(law_03.check_ops_at_one_site_apply_in_list_order, AT_ONE_SITE),
     "3 ... through hooks": each(law_03.check_installed_ops_at_one_site_apply_in_list_order, AT_ONE_SITE),
     "4 a row equals its prompt alone": each(law_04.check_row_equals_prompt_alone, STEERED),
+    "4 a row of a function equals its prompt alone": each(law_04.check_row_equals_prompt_alone, BY_FUNCTION),
     "4 right padding changes no row": each(law_04.check_right_padding_changes_no_row, *WITHOUT_DECODING),
     "4 selected rows are the rows": each(law_04.check_selected_rows_are_the_rows, STEERED),
     "5 prefill and decode equal full passes": each(law_05.check_prefill_and_decode_equal_full_passes, STEERED, SEVERAL),
+    "5 one's own function and single heads equal full passes": each(
+        law_05.check_prefill_and_decode_equal_full_passes, BY_FUNCTION
+    ),
     "5 cache on equals off": each(law_05.check_cache_on_equals_off, SEVERAL),
     "5 one prefill equals two passes": each(prefill.check_one_prefill_equals_two_passes, STEERED),
     "5 a prefill outlives other batches": each(prefill.check_prefill_outlives_other_batches, STEERED),
@@ -131,6 +166,10 @@ LAWS: dict[str, Check] = {
     "6 hooks behind a prefill, the same bits": each(
         law_06.check_hooks_behind_the_same_prefill_give_the_same_bits, STEERED
     ),
+    "6 functions at names are ops": each(names.check_functions_at_names_are_ops, Case(MIXED[::2], ())),
+    "7 a function is given the scope's tokens": lambda vlm: [  # type: ignore[dict-item,return-value]
+        functions.check_a_function_is_given_the_scopes_tokens(vlm, Case(SHOWING, ()), every) for every in (False, True)
+    ],
     "7 a scope takes in its tokens": each(law_07.check_scope_takes_in_its_tokens, *TRUNCATED),
     "7 ... through hooks": each(law_07.check_scope_takes_in_its_tokens, *TRUNCATED, through_hooks=True),
     "7 generated leaves the first token": each(law_07.check_generated_leaves_the_first_token, STEERED),
@@ -140,11 +179,15 @@ LAWS: dict[str, Check] = {
     "9 an image op needs images": law_09.check_image_op_needs_an_image_in_every_row,
     "9 a prompt without a cache is no prefill": law_09.check_a_prompt_without_a_cache_is_no_prefill,
     "10 a wrong op is refused": refused,
+    "10 a wrong result is refused": lambda vlm: [  # type: ignore[dict-item,return-value]
+        functions.check_a_wrong_result_is_refused(vlm, name) for name in functions.WRONG
+    ],
     "10 wrong rows are refused by hooks": law_10.check_wrong_rows_are_refused_by_hooks,
     "11 capture equals hidden states": each(law_11.check_capture_equals_hidden_states, MIXED),
     "11 capture equals a hook": lambda vlm: [  # type: ignore[dict-item,return-value]
         law_11.check_capture_equals_a_hook(vlm, SHOWING[1], PLACES[name](vlm, 1)) for name in PLACES
     ],
+    "11 a cache equals plain hooks": each(names.check_cache_equals_plain_hooks, OF_ONE_HEAD[0], Case(MIXED, ())),
     "11 captured tokens are those asked for": each(law_11.check_captured_tokens_are_those_asked_for, SHOWING),
     "11 captured while generating": each(law_11.check_captured_while_generating, Case(SHOWING, (Push("mlp input"),))),
     "11 captures are copies": law_11.check_captures_are_copies,

@@ -6,7 +6,14 @@ from contextlib import contextmanager
 import pytest
 
 from interv import VLM
-from tests.mutation import cache_faults, method_faults, op_faults, quiet_faults, token_faults  # noqa: F401  they add to FAULTS
+from tests.mutation import (  # noqa: F401  they add to FAULTS
+    cache_faults,
+    method_faults,
+    op_faults,
+    quiet_faults,
+    site_faults,
+    token_faults,
+)
 from tests.mutation.faults import FAULTS, Fault
 from tests.mutation.laws import LAWS
 from tests.tiny_models import RANDOM, build

@@ -100,7 +100,7 @@ def _vision_head(hook: str, part: int) -> Callable[[VLM, int], Place]:
         width = getattr(vision, "embed_dim", None) or vision.hidden_size
         size = width // (getattr(vision, "num_attention_heads", None) or vision.num_heads)
         attention, fused = VISION_ATTENTION[vlm.model.config.model_type]
-        start = size + (part * width if fused else 0)
+        start = size + (part * width if fused and hook != "hook_z" else 0)
         path = f"{block}.{attention[part]}"
         side = "input" if hook == "hook_z" else "output"
         site = Site(0, hook, head=1, tower="vision")

@@ -3,7 +3,8 @@
 The reference is the definition, written out on what plain hooks see of the module.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -92,36 +93,53 @@ def passed(vlm: VLM, inside: Inside, ops: list) -> tuple[Tensor, Tensor]:
     given: list[Tensor] = []
     put_out: list[Tensor] = []
     watch = hooked(vlm, inside.path, "input", lambda hidden: given.append(hidden.clone()))
-    with vlm.installed(ops), watch, hooked(vlm, inside.path, "output", lambda value: put_out.append(value.clone())):
-        with torch.no_grad():
-            vlm.model(**own_inputs(vlm, CASE.asks))
+    after = hooked(vlm, inside.path, "output", lambda value: put_out.append(value.clone()))
+    with vlm.installed(ops), watch, after, torch.no_grad():
+        vlm.model(**own_inputs(vlm, CASE.asks))
     return given[0], put_out[0]
+
+
+@contextmanager
+def weighing(module: nn.Module) -> Iterator[None]:
+    """A norm's weights all different for a while: those of a model that is not trained are ones."""
+    weight = module.weight.data
+    if weight.ndim == 1:
+        module.weight.data = torch.linspace(0.5, 1.5, len(weight), dtype=weight.dtype)
+    try:
+        yield
+    finally:
+        module.weight.data = weight
 
 
 def check_inside_is_read_and_changed(vlm: VLM) -> None:
     for inside in insides(vlm):
-        tokens = vlm.layout.sees_tokens(inside.site)
-        scope, module = "response" if tokens else "all", vlm.model.get_submodule(inside.path)
-        capture = Capture(inside.site, "all")
-        given, plain = passed(vlm, inside, [capture])
-        with torch.no_grad():
-            value = inside.value(module, given)
-            vector = torch.linspace(0.5, 1.5, value.shape[-1])
-            read = vlm.capture(CASE.prompts(), [inside.site], "all")[inside.site]
-            for row, own in enumerate(read) if tokens else ():
-                close(own, value[row, -len(own) :])
-            if not tokens:
-                close(read, value)
-            bitwise(passed(vlm, inside, [Add(inside.site, vector, scope, 0.0)])[1], plain)
-            # Two ops at one site, in the order of the list.
-            ops = [Add(inside.site, vector, scope, 0.5), Scale(inside.site, 2.0, scope)]
-            _, changed = passed(vlm, inside, ops)
-            expected = inside.output(module, given, 2.0 * (value + 0.5 * vector))
+        with weighing(vlm.model.get_submodule(inside.path)):
+            _check_inside(vlm, inside)
+
+
+def _check_inside(vlm: VLM, inside: Inside) -> None:
+    tokens = vlm.layout.sees_tokens(inside.site)
+    scope, module = "response" if tokens else "all", vlm.model.get_submodule(inside.path)
+    capture = Capture(inside.site, "all")
+    given, plain = passed(vlm, inside, [capture])
+    with torch.no_grad():
+        value = inside.value(module, given)
+        vector = torch.linspace(0.5, 1.5, value.shape[-1])
+        read = vlm.capture(CASE.prompts(), [inside.site], "all")[inside.site]
+        for row, own in enumerate(read) if tokens else ():
+            close(own, value[row, -len(own) :])
         if not tokens:
-            close(changed, expected)
-            continue
-        close(changed[:, -1], expected[:, -1])
-        bitwise(changed[:, :-1], plain[:, :-1])
+            close(read, value)
+        bitwise(passed(vlm, inside, [Add(inside.site, vector, scope, 0.0)])[1], plain)
+        # Two ops at one site, in the order of the list.
+        ops = [Add(inside.site, vector, scope, 0.5), Scale(inside.site, 2.0, scope)]
+        _, changed = passed(vlm, inside, ops)
+        expected = inside.output(module, given, 2.0 * (value + 0.5 * vector))
+    if not tokens:
+        close(changed, expected)
+        return
+    close(changed[:, -1], expected[:, -1])
+    bitwise(changed[:, :-1], plain[:, :-1])
 
 
 def check_causes_come_before_effects(vlm: VLM) -> None:

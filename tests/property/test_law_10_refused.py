@@ -90,9 +90,11 @@ WRONG = {
     "vision layer": Wrong(
         lambda vlm: Capture(Site(99, tower="vision"), "all"), ("Site(99)", "vision blocks", "layer runs from 0 to")
     ),
-    "query head": Wrong(lambda vlm: Capture(Site(1, "hook_q", head=99)), ("blocks.1.attn.hook_q[99]", "heads there")),
+    "query head": Wrong(
+        lambda vlm: Capture(Site(1, "hook_q", head=99)), ("blocks.1.attn.hook_q[99]", "head runs from 0 to")
+    ),
     "key-value head": Wrong(
-        lambda vlm: Add(Site(1, "hook_k", head=heads(vlm)), ones(vlm)), ("attn.hook_k", "heads there, from 0 to")
+        lambda vlm: Add(Site(1, "hook_k", head=heads(vlm)), ones(vlm)), ("attn.hook_k", "head runs from 0 to")
     ),
     "width of a head": Wrong(
         lambda vlm: Add(Site(1, "hook_z", head=0), ones(vlm)), ("width", "blocks.1.attn.hook_z[0]", "there")

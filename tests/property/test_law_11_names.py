@@ -1,5 +1,6 @@
 """Laws 6 and 11 for TransformerLens' two ways of looking: all activations by name, and functions at names."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,8 +17,9 @@ NAMED = tuple(name for name in PLACES if name.startswith("hook_")) + HEAD_PLACES
 
 
 def check_cache_equals_plain_hooks(vlm: VLM, case: Case) -> None:
-    """Every row against its own prompt alone; zeros to its left; heads apart."""
-    places = [PLACES[name](vlm, 1) for name in NAMED]
+    """Every row against its own prompt alone, behind ops in the first block; zeros to its left; heads apart."""
+    case = replace(case, pushes=tuple(replace(push, layer=0) for push in case.pushes))
+    places = [PLACES[name](vlm, vlm.n_layers - 1) for name in NAMED]
     logits, cache = vlm.run_with_cache(case.prompts(), [place.site for place in places], case.ops(vlm))
     for row in range(len(case.asks)):
         for place in places:
@@ -30,9 +32,9 @@ def check_cache_equals_plain_hooks(vlm: VLM, case: Case) -> None:
             assert cache.mask[row].sum() == len(expected)
         close(logits[row, -len(alone) :], alone)
     heads = vlm.model.config.get_text_config().num_key_value_heads
-    keys = cache[Site(1 - vlm.n_layers, "hook_k")]
+    keys = cache[Site(-1, "hook_k")]
     assert keys.shape[:3] == (len(case.asks), logits.shape[1], heads)
-    bitwise(keys, cache["k", 1])
+    bitwise(keys, cache["k", vlm.n_layers - 1])
 
 
 def check_functions_at_names_are_ops(vlm: VLM, case: Case) -> None:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from transformers import Cache, DynamicCache
 
-from interv import VLM, Add, Prompt, Site
+from interv import HOOKS, VLM, Add, Prompt, Site
 from interv.prefill import fork
 from interv.room import CHUNK, make_room
 from methods import ContrastPair, capture_contrasts
