@@ -29,7 +29,7 @@ def test_the_first_block_runs_with_any_method(method: str, capsys: pytest.Captur
     assert ("the image has" in capsys.readouterr().out) == (method == "L2S")
 
 
-@pytest.mark.parametrize(("page", "count"), [("README.md", 2), ("docs/guide.md", 8)])
+@pytest.mark.parametrize(("page", "count"), [("README.md", 2), ("docs/guide.md", 9)])
 def test_all_blocks_run_one_after_the_other(
     page: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
