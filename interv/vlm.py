@@ -43,9 +43,8 @@ class VLM:
         self.processor = processor
         self.name = name or model.config.name_or_path or type(model).__name__
         self.layout = layout_of(model.config.model_type).of(model)
-        text = model.config.get_text_config()
-        self.n_layers: int = text.num_hidden_layers
-        self.d_model: int = text.hidden_size
+        self.n_layers: int = model.config.get_text_config().num_hidden_layers
+        self.d_model: int = model.config.get_text_config().hidden_size
         self._runner = Runner(model, self.layout, self.n_layers)
 
     @classmethod
@@ -154,8 +153,8 @@ class VLM:
     ) -> Float[Tensor, "batch pos vocabulary"]:
         """The logits of every token, with a `function(tensor, hook)` at the names of each pair; see `Hooked`."""
         encoded = self.encode(prompts)
-        ops = hooked(fwd_hooks, self.layout, bool(encoded.media))
-        return self._runner.every_logit(self._plan(ops, len(encoded)), encoded)
+        plan = self._plan(hooked(fwd_hooks, self.layout, bool(encoded.media)), len(encoded))
+        return self._runner.every_logit(plan, encoded)
 
     def extend(
         self,
@@ -181,9 +180,8 @@ class VLM:
         inputs = prefill.decoding_inputs()
         cache = inputs.pop("past_key_values")
         inputs |= {"input_ids": inputs["input_ids"][:, -1:], "position_ids": inputs["position_ids"][..., -1:]}
-        output = self._runner.forward(
-            plan, Step.of_token(len(prefill), self.model.device, generated=False), inputs, cache
-        )
+        step = Step.of_token(len(prefill), self.model.device, generated=False)
+        output = self._runner.forward(plan, step, inputs, cache)
         plan.check_touched()
         return output.logits[:, -1]
 
@@ -228,8 +226,7 @@ class VLM:
     def installed(self, ops: Sequence[Op]) -> AbstractContextManager[dict[Capture, list[Any]]]:
         """The same ops as plain PyTorch hooks on `self.model`, for code that calls it directly; removed on exit.
 
-        The context's value has what each `Capture` among the ops read, one entry for each forward that held such
-        tokens.
+        It gives what each `Capture` among the ops read, one entry for each forward that held such tokens.
         """
         return installed(self.model, self._plan(ops, None))
 
