@@ -3,6 +3,8 @@
 import beartype  # noqa: F401  before nnsight, which adds an attribute to `object` that beartype cannot hash
 
 from interv.apply import Apply, Here
+from interv.attention_edits import AttentionEdit, Boost, Drop
+from interv.columns import COLUMN_KINDS
 from interv.edits import Add, Project, Replace, Scale
 from interv.named import ActivationCache
 from interv.ops import Capture, Op
@@ -15,6 +17,7 @@ from interv.stacking import stack
 from interv.vlm import VLM
 
 __all__ = [
+    "COLUMN_KINDS",
     "HOOKS",
     "MODEL_HOOKS",
     "SCOPES",
@@ -22,7 +25,10 @@ __all__ = [
     "ActivationCache",
     "Add",
     "Apply",
+    "AttentionEdit",
+    "Boost",
     "Capture",
+    "Drop",
     "Here",
     "Op",
     "Prefill",

@@ -12,6 +12,7 @@ class Block:
     Attributes:
         ln1, ln2: the norms before attention and before the MLP.
         q, k, v: the projections, whose output is not rotated yet; one module three times where they are fused.
+        attention: the module that calls the attention function.
         o: the projection that is given the heads' outputs side by side.
         attention_output, mlp_output: whose output is added to the residual stream.
         pre, pre_linear: what the activation function is given, and what its value is multiplied by.
@@ -23,6 +24,7 @@ class Block:
     q: str = "self_attn.q_proj"
     k: str = "self_attn.k_proj"
     v: str = "self_attn.v_proj"
+    attention: str = "self_attn"
     o: str = "self_attn.o_proj"
     attention_output: str = "self_attn.o_proj"
     pre: str = "mlp.gate_proj"

@@ -7,6 +7,9 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from interv.attention_checks import check_attention
+from interv.attention_edits import AttentionEdit
+from interv.columns import BY_IMAGE
 from interv.encoding import Encoded
 from interv.layouts import Layout
 from interv.ops import Capture, Edit, Op
@@ -26,7 +29,7 @@ def check_ops(
     """Raise ValueError or TypeError for the first op that does not fit the model or the number of rows."""
     for op in ops:
         if not isinstance(op, Capture | Edit):
-            raise TypeError(f"{op!r} is no op; the ops are Capture, Add, Project, Replace, Scale and Apply.")
+            raise TypeError(f"{op!r} is no op; the ops are Capture, Add, Project, Replace, Scale, Apply, Boost, Drop.")
         if isinstance(op, Capture) and isinstance(op.tokens, Tensor) and len(op.tokens) != (rows or len(op.tokens)):
             raise ValueError(
                 f"Capture at {op.site} has indices for {len(op.tokens)} rows, the batch has {rows}; give each a row."
@@ -39,6 +42,8 @@ def check_ops(
                 f"{op.site} comes before the image features, which replace what stands there on image tokens; "
                 "use blocks.0.hook_resid_pre."
             )
+        if layout.in_attention(op.site):
+            check_attention(op, model, layout)
         if isinstance(op, Edit):
             _check_edit(op, model, layout, rows, fingerprint)
 
@@ -97,6 +102,13 @@ def check_prompt_ops(ops: Sequence[Op], encoded: Encoded) -> None:
 def check_images(ops: Sequence[Op], image_mask: Bool[Tensor, "batch seq"]) -> None:
     """Raise RuntimeError where an op would leave out a row that has no image token."""
     for op in ops:
+        if isinstance(op, AttentionEdit) and op.columns in BY_IMAGE:
+            rows = (~image_mask.any(1) & op.reaches(image_mask)).nonzero().flatten().tolist()
+            if rows:
+                raise RuntimeError(
+                    f"The op at {op.site} acts on columns {op.columns!r} and rows {rows} hold no image; give these "
+                    "rows strength 0."
+                )
         if op.scope == "image" and not image_mask.any(1).all():
             rows = (~image_mask.any(1)).nonzero().flatten().tolist()
             raise RuntimeError(f"The op at {op.site} has scope 'image' and rows {rows} hold no image.")

@@ -12,9 +12,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from interv.attention import attending
+from interv.attention_edits import AttentionEdit
 from interv.checks import check_images, check_rows
+from interv.columns import Columns, PromptColumns
 from interv.decoding import REFUSED
-from interv.ops import Capture
+from interv.ops import Capture, Op
 from interv.plan import Location, Plan, Visit, hidden_of, with_hidden
 from interv.scope import Step, last_position
 from interv.site import Side
@@ -31,17 +34,19 @@ def attached(model: nn.Module, visits: Mapping[Location, Visit]) -> Iterator[Non
 
 
 @contextmanager
-def installed(model: PreTrainedModel, plan: Plan) -> Iterator[dict[Capture, list[Any]]]:
+def installed(model: PreTrainedModel, plan: Plan) -> Iterator[dict[Op, list[Any]]]:
     """Apply the plan in every call of the model and of its `generate`, until exit; gives what its captures read.
 
     The prompt is what `generate` is given, or else what the model is given with an empty cache; what comes later is
     generated. Raises RuntimeError on exit where an op touched no token.
     """
     cursor = _Cursor(model, plan)
-    reads = {op: plan.captured.setdefault(at, []) for at, op in enumerate(plan.ops) if isinstance(op, Capture)}
+    told = [(at, op) for at, op in enumerate(plan.ops) if isinstance(op, Capture | AttentionEdit)]
+    reads: dict[Op, list[Any]] = {op: plan.captured.setdefault(at, []) for at, op in told}
     with ExitStack() as stack:
         stack.callback(model.register_forward_pre_hook(cursor.before_forward, with_kwargs=True).remove)
         stack.enter_context(attached(model, plan.visits(lambda count: cursor.current())))
+        stack.enter_context(attending(model, plan.asks(lambda count: cursor.current())))
         stack.enter_context(_told_of_generate(model, cursor))
         yield reads
     plan.check_touched()
@@ -96,6 +101,7 @@ class _Cursor:
     model: PreTrainedModel
     plan: Plan
     prompt: Tensor | None = None  # [rows, length], True on the prompt's tokens
+    columns: PromptColumns | None = None
     generating: bool = False
     step: Step | None = None
     later: Step | None = None  # one generated token a row, which is what nearly every forward holds
@@ -114,7 +120,9 @@ class _Cursor:
         """A new batch of prompts, whose rows are known only now."""
         check_rows(self.plan.ops, len(ids))
         self.prompt = _prompt_mask(ids, mask)
-        check_images(self.plan.ops, (ids == self.model.config.image_token_id) & self.prompt)
+        image = (ids == self.model.config.image_token_id) & self.prompt
+        check_images(self.plan.ops, image)
+        self.columns = PromptColumns(self.prompt, image)
 
     def before_forward(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         given = {**dict(zip(self.names, args, strict=False)), **kwargs}
@@ -127,6 +135,9 @@ class _Cursor:
             self.start(ids, given.get("attention_mask"))
         assert self.prompt is not None
         self.step = self._step(ids, start, self.prompt)
+        if self.plan.attends:
+            assert self.columns is not None
+            self.step = replace(self.step, columns=Columns(self.columns, start + ids.shape[1]))
 
     def _step(self, ids: Tensor, start: int, prompt: Tensor) -> Step:
         """Of the tokens from `start` on, those inside the prompt's length are the prompt's, the others generated."""

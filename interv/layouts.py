@@ -69,7 +69,8 @@ class Layout:
         sizes = self.tower_of(site)[2]
         if sizes is None or site.layer is None or not site.hook.startswith("attn."):
             return None
-        return sizes.key_value_heads if site.hook in ("attn.hook_k", "attn.hook_v") else sizes.heads
+        grouped = ("attn.hook_k", "attn.hook_v", "attn.hook_rot_k")
+        return sizes.key_value_heads if site.hook in grouped else sizes.heads
 
     def locate(self, site: Site) -> tuple[str, Side]:
         """The module path and side where the site's hidden state passes. Raises ValueError where there is none."""
@@ -78,9 +79,11 @@ class Layout:
         if site.layer is None:
             places = {"hook_embed": self.embedding, "unembed.hook_out": self.output_head}
             return places.get(site.hook, self.norm), "output"
-        if site.hook in ATTENTION_HOOKS:
-            raise ValueError(f"{site} lies inside the attention function, where no module is given it or puts it out.")
         blocks, block, _ = self.tower_of(site)
+        if site.hook in ATTENTION_HOOKS:  # the module that they are inside of
+            if site.tower == "vision":
+                raise ValueError(f"{site} is inside the attention of the vision tower, where nothing can be read.")
+            return f"{blocks}.{self.number_of(site)}.{block.attention}", "output"
         found = block.locate(site.hook)
         if found is None:
             raise ValueError(f"{site} is not in these blocks, whose MLP has no gate; nearest to it is mlp.hook_pre.")
@@ -121,6 +124,10 @@ class Layout:
         That holds before the second norm: a change to the residual stream must reach both.
         """
         return site.layer is not None and site.hook == "hook_resid_mid"
+
+    def in_attention(self, site: Site) -> bool:
+        """Whether the site is no module's input or output, but between queries and keys and the heads' outputs."""
+        return site.layer is not None and site.hook in ATTENTION_HOOKS
 
     def sees_tokens(self, site: Site) -> bool:
         """Whether the site has one position a token, rather than one an image patch."""

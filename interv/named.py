@@ -14,7 +14,7 @@ from interv.op_values import described
 from interv.ops import Capture, Edit
 from interv.plan import Plan
 from interv.scope import Scope, Step
-from interv.site import Site, as_site
+from interv.site import SCORES, WEIGHTS, Site, as_site
 
 Predicate = Callable[[str], bool]
 Names = Predicate | Sequence[str | Site] | str | Site | None
@@ -92,9 +92,12 @@ class Hooked(Edit):
         self._check()
 
     def __call__(self, hidden: Tensor, where: Bool[Tensor, "batch seq"] | None, step: Step | None = None) -> Tensor:
-        state = by_head(hidden, self.heads).clone()  # the function's own, which it may also change in place
+        state = self._turned(by_head(hidden, self.heads)).clone()  # the function's own, which it may change in place
         new = self.function(state, self.hook)
-        return checked(self, state if new is None else new, state).reshape(hidden.shape)
+        return self._turned(checked(self, state if new is None else new, state)).reshape(hidden.shape)
+
+    def _turned(self, state: Tensor) -> Tensor:
+        return state.transpose(1, 2) if head_first(self.site) else state
 
 
 def captures_of(names: Names, layout: Layout, images: bool) -> list[Capture]:
@@ -145,7 +148,8 @@ def cache_of(plan: Plan, mask: Tensor) -> ActivationCache:
     for index, op in enumerate(plan.ops):
         if isinstance(op, Capture):
             (read,) = plan.captured[index]
-            tensors[str(op.site)] = by_head(padded(read), _heads(op.site, plan.layout))
+            state = by_head(padded(read), _heads(op.site, plan.layout))
+            tensors[str(op.site)] = state.transpose(1, 2) if head_first(op.site) else state
     return ActivationCache(tensors, plan.layout, mask.bool())
 
 
@@ -158,5 +162,10 @@ def by_head(hidden: Tensor, heads: int | None) -> Tensor:
     return hidden if heads is None else hidden.unflatten(-1, (heads, -1))
 
 
+def head_first(site: Site) -> bool:
+    """Whether TransformerLens' shape is [batch, head, query, column]."""
+    return site.hook in (SCORES, WEIGHTS) and site.head is None
+
+
 def _heads(site: Site, layout: Layout) -> int | None:
-    return None if site.head is not None else layout.heads_of(site)
+    return None if site.head is not None or site.hook in (SCORES, WEIGHTS) else layout.heads_of(site)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from interv.layouts import Layout
-from interv.site import Site
+from interv.site import SCORES, WEIGHTS, Site
 
 Kind = Literal["whole", "columns", "scale", "normalized", "result"]
 # What is worked out from the module's input, before what the module puts out as a whole.
@@ -55,6 +55,8 @@ def part_of(site: Site, layout: Layout, model: nn.Module) -> Part:
     heads = layout.heads_of(site)
     if room != "attn" or sizes is None or heads is None:
         return Part(width=_width(model, f"{path}.{block.ln1}"))
+    if site.hook in (SCORES, WEIGHTS):
+        return Part()
     if hook == "hook_result":
         return _of_result(site, model.get_submodule(f"{path}.{block.o}"), sizes.heads)
     width = _features(model, f"{path}.{block.o}") // sizes.heads

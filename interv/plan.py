@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
+from interv.attention_edits import Edited
+from interv.attention_pass import Act
 from interv.layouts import Layout
 from interv.ops import Capture, Edit, Op
 from interv.parts import DERIVED, Part, part_of, passing
@@ -24,7 +26,8 @@ Visit = Callable[[Tensor, int], Tensor]  # (hidden state, how often the module r
 class Plan:
     """The ops of one run. At one location they apply in list order; across locations order means nothing.
 
-    `touched` and `captured` are filled as the model runs, by the op's place in the list.
+    `touched` and `captured` are filled as the model runs, by the op's place in the list; of an op with a gate it is
+    what the gate judged and where it fired, each by row, that is kept.
     """
 
     ops: tuple[Op, ...]
@@ -45,10 +48,11 @@ class Plan:
         return self.layout.end_of([op.site for op in self.ops])
 
     def visits(self, step_at: Callable[[int], Step]) -> dict[Location, Visit]:
-        """One function a location, for a run whose i-th forward holds the tokens `step_at(i)`."""
-        groups: dict[Location, list[int]] = {}
-        for index, op in enumerate(self.ops):
-            groups.setdefault(self.layout.locate(op.site), []).append(index)
+        """One function a location, for a run whose i-th forward holds the tokens `step_at(i)`.
+
+        What happens inside attention is asked for by `asks`.
+        """
+        groups = self._groups(in_attention=False)
         for indices in groups.values():
             # The residual stream comes before the module that is given it, and a module's inside before its output.
             indices.sort(key=lambda index: (not self.layout.in_stream(self.ops[index].site), self.parts[index].rank))
@@ -58,6 +62,43 @@ class Plan:
         for path in {path for (path, _), indices in groups.items() if self.parts[indices[0]].kind in DERIVED}:
             visits[path, "input"] = partial(self._keep, path, visits.get((path, "input")))
         return visits
+
+    def asks(self, step_at: Callable[[int], Step]) -> dict[str, Callable[[int], list[Act]]]:
+        """By the path of an attention module, what it is to do in its i-th forward."""
+        groups = self._groups(in_attention=True)
+        return {path: partial(self._acts, indices, step_at) for (path, _), indices in groups.items()}
+
+    @cached_property
+    def attends(self) -> bool:
+        """Whether an op acts inside attention."""
+        return any(self.layout.in_attention(op.site) for op in self.ops)
+
+    def _groups(self, *, in_attention: bool) -> dict[Location, list[int]]:
+        groups: dict[Location, list[int]] = {}
+        for index, op in enumerate(self.ops):
+            if self.layout.in_attention(op.site) == in_attention:
+                groups.setdefault(self.layout.locate(op.site), []).append(index)
+        return groups
+
+    def _acts(self, indices: list[int], step_at: Callable[[int], Step], count: int) -> list[Act]:
+        step = step_at(count)
+        chosen = [index for index in indices if step.holds(self.ops[index].scope)]
+        return [Act(self.ops[i], step, partial(self._read, i), partial(self._done, i)) for i in chosen]
+
+    def _read(self, index: int, values: Tensor, where: Tensor, step: Step) -> None:
+        op = self.ops[index]
+        assert isinstance(op, Capture)
+        self.captured.setdefault(index, []).append(read(op, values, where, step))
+        self._touch(index, where)
+
+    def _done(self, index: int, edited: Edited) -> None:
+        if edited.judged is not None and edited.fired is not None:
+            self.captured.setdefault(index, []).append(torch.stack([edited.judged, edited.fired], dim=1))
+        self._touch(index, edited.reached)
+
+    def _touch(self, index: int, where: Tensor | None) -> None:
+        if index not in self.touched and (where is None or where.any()):
+            self.touched.add(index)
 
     def _keep(self, path: str, visit: Visit | None, hidden: Tensor, count: int) -> Tensor:
         """What the module is given, after the ops there."""
@@ -84,8 +125,7 @@ class Plan:
                 state.copy_(op(state, where, step))  # a new tensor would reach the module alone
             else:
                 value.set(part, op(state, where, step))
-            if index not in self.touched and (where is None or where.any()):
-                self.touched.add(index)
+            self._touch(index, where)
         return value.value
 
     def check_touched(self) -> None:

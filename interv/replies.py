@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interv.attention_edits import AttentionEdit, Gate
+from interv.attention_pass import HIDDEN
 from interv.decoding import Decoding
 from interv.ops import Capture
 from interv.plan import Plan
@@ -21,6 +23,7 @@ class Replies(list[str]):
         token_ids: the new tokens of each row, its end-of-sequence token included, padding left out.
         finish_reason: "stop" where a row ended by itself, a stop string or a criterion, "length" where it was cut off.
         captured: what each `Capture` among the ops read, as its `tokens` says.
+        gates: of each op with a threshold, how often it was asked and acted.
         logits: [batch, steps, vocabulary], before any sampling; kept only on request.
     """
 
@@ -31,12 +34,14 @@ class Replies(list[str]):
         finish_reason: Sequence[FinishReason],
         captured: dict[Capture, Tensor | list[Tensor]] | None = None,
         logits: Float[Tensor, "batch steps vocabulary"] | None = None,
+        gates: dict[AttentionEdit, Gate] | None = None,
     ) -> None:
         super().__init__(texts)
         self.token_ids = list(token_ids)
         self.finish_reason = list(finish_reason)
         self.captured = captured or {}
         self.logits = logits
+        self.gates = gates or {}
 
 
 def replies_of(output: Any, plan: Plan, decoding: Decoding, tokenizer: Any, prompt_length: int) -> Replies:
@@ -49,7 +54,13 @@ def replies_of(output: Any, plan: Plan, decoding: Decoding, tokenizer: Any, prom
         for index, op in enumerate(plan.ops)
         if isinstance(op, Capture)
     }
-    return Replies(texts, token_ids, reasons, captured, torch.stack(output.logits, 1) if output.logits else None)
+    gates = {
+        op: gate_of(plan.captured[index], token_ids, new.shape[1])
+        for index, op in enumerate(plan.ops)
+        if isinstance(op, AttentionEdit) and index in plan.captured
+    }
+    logits = torch.stack(output.logits, 1) if output.logits else None
+    return Replies(texts, token_ids, reasons, captured, logits, gates)
 
 
 def trim(
@@ -76,5 +87,22 @@ def joined(op: Capture, reads: list[Any], token_ids: list[list[int]], steps: int
     rows = len(token_ids)
     parts = [[read[row * len(read) // rows] for read in reads] for row in range(rows)]
     idle = [steps - len(ids) if op.scope in ("generated", "response", "all") else 0 for ids in token_ids]
-    whole = [torch.cat(part) for part in parts]
+    whole = [torch.cat(_of_one_width(op, part)) for part in parts]
     return [tokens[: len(tokens) - cut] for tokens, cut in zip(whole, idle, strict=True)]
+
+
+def gate_of(reads: list[Tensor], token_ids: list[list[int]], steps: int) -> Gate:
+    """The counts of a reply's forwards, each [batch, 2], without those of rows that had ended."""
+    rows = [read[row * len(read) // len(token_ids)] for read in reads for row in range(len(token_ids))]
+    counts = torch.stack(rows).view(len(reads), len(token_ids), 2)
+    used = [len(reads) - (steps - len(ids)) for ids in token_ids]
+    judged, fired = torch.stack([counts[:end, row].sum(0) for row, end in enumerate(used)]).unbind(1)
+    return Gate(judged, fired)
+
+
+def _of_one_width(op: Capture, parts: list[Tensor]) -> list[Tensor]:
+    """Scores and weights of a reply grow by a column a token: the later columns are hidden from the earlier tokens."""
+    if op.site.hook not in HIDDEN:
+        return parts
+    width = max(part.shape[-1] for part in parts)
+    return [torch.nn.functional.pad(part, (0, width - part.shape[-1]), value=HIDDEN[op.site.hook]) for part in parts]

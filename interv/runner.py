@@ -1,6 +1,7 @@
 """One pass of the model at a time: a plan's ops applied, a cache filled, no more blocks run than are needed."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from transformers import Cache, PreTrainedModel
 
 from interv.checks import check_images
+from interv.columns import Columns, PromptColumns
 from interv.encoding import Encoded
 from interv.layouts import Layout
 from interv.plan import Location, Plan
@@ -41,7 +43,7 @@ class Runner:
         kept = 0 if every or any(self._layout.locate(op.site)[0] == self._layout.output_head for op in plan.ops) else 1
         cache = empty_cache(self._model.config) if cache is None else cache
         settings = {"use_cache": True, "logits_to_keep": kept, "return_dict": True, "past_key_values": cache}
-        return self._tracer.run(plan.visits(lambda count: step), {**inputs, **settings}, until=until)
+        return self._run(plan, lambda count: step, {**inputs, **settings}, until=until)
 
     def every_logit(self, plan: Plan, encoded: Encoded) -> Float[Tensor, "batch pos vocabulary"]:
         """The logits of all tokens of the prompts, zero where padding is."""
@@ -65,9 +67,32 @@ class Runner:
 
     def generate(self, plan: Plan, step_at: Callable[[int], Step], settings: dict[str, Any]) -> Any:
         """Hugging Face's `generate`, whose i-th forward holds the tokens `step_at(i)`."""
-        return self._tracer.run(plan.visits(step_at), settings, generate=True)
+        return self._run(plan, step_at, settings, generate=True)
+
+    def _run(self, plan: Plan, step_at: Callable[[int], Step], inputs: dict[str, Any], **how: Any) -> Any:
+        return self._tracer.run(plan.visits(step_at), inputs, **how, asks=plan.asks(step_at) if plan.attends else None)
 
 
 def prompt_step(encoded: Encoded, *, last: bool = True) -> Step:
     """The forward of whole prompts; with last=False their last token is left for a step of its own."""
-    return Step.of_prompt(encoded.attention_mask, encoded.image_mask, last=last)
+    step = Step.of_prompt(encoded.attention_mask, encoded.image_mask, last=last)
+    return replace(step, columns=_columns_of(encoded))
+
+
+def reply_steps(encoded: Encoded, plan: Plan) -> Callable[[int], Step]:
+    """The forwards of a reply: the last prompt token again, then one generated token at a time."""
+    device = encoded.input_ids.device
+    steps = [Step.of_token(len(encoded), device, generated=flag) for flag in (False, True)]
+    if not plan.attends:
+        return lambda count: replace(steps[1 if count else 0], number=count)
+    columns = _columns_of(encoded)
+
+    def step(count: int) -> Step:
+        grown = replace(columns, seen=columns.seen + count)
+        return replace(steps[1 if count else 0], number=count, columns=grown)
+
+    return step
+
+
+def _columns_of(encoded: Encoded) -> Columns:
+    return Columns(PromptColumns(encoded.attention_mask, encoded.image_mask), encoded.input_ids.shape[1])

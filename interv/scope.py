@@ -1,11 +1,13 @@
 """Which tokens an op touches, worked out for one forward of the model at a time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
+
+from interv.columns import Columns
 
 Scope = Literal["all", "prompt", "image", "last_prompt", "generated", "response"]
 SCOPES: tuple[str, ...] = get_args(Scope)
@@ -28,6 +30,7 @@ class Step:
 
     `kinds` names the kinds of which there may be a token, so that a step is skipped without asking the device;
     `alike` tells that every token is of all of them, `number` how many tokens of the reply came before this forward.
+    `columns` are what its tokens may attend to, where an op asks for that.
     """
 
     prompt: Bool[Tensor, "batch seq"]
@@ -37,6 +40,7 @@ class Step:
     kinds: frozenset[str]
     alike: bool = False
     number: int = 0
+    columns: Columns | None = None
 
     def holds(self, scope: Scope) -> bool:
         """Whether a token of this forward may lie in the scope."""
@@ -46,6 +50,11 @@ class Step:
         """The tokens of this forward that lie in the scope."""
         first, *others = (getattr(self, kind) for kind in _KINDS[scope])
         return first | others[0] if others else first
+
+    def only(self, index: Int[Tensor, " index"]) -> "Step":
+        """The tokens at these positions alone."""
+        kinds = ("prompt", "image", "last_prompt", "generated")
+        return replace(self, **{kind: getattr(self, kind)[:, index] for kind in kinds})
 
     @classmethod
     def of_prompt(

@@ -34,7 +34,9 @@ HOOKS = (
     "mlp.hook_post",
 )
 # Those that no module is given or puts out: they exist inside the attention function alone.
-ATTENTION_HOOKS = ("attn.hook_rot_q", "attn.hook_rot_k", "attn.hook_attn_scores", "attn.hook_pattern")
+SCORES, WEIGHTS = "attn.hook_attn_scores", "attn.hook_pattern"
+ROTATED = ("attn.hook_rot_q", "attn.hook_rot_k")
+ATTENTION_HOOKS = (*ROTATED, SCORES, WEIGHTS)
 HEADED = tuple(hook for hook in HOOKS if hook.startswith("attn."))
 # The names outside the blocks: Site(hook="hook_embed").
 MODEL_HOOKS = ("hook_embed", "ln_final.hook_scale", "ln_final.hook_normalized", "ln_final.hook_out", "unembed.hook_out")

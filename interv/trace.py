@@ -11,6 +11,7 @@ from nnsight.intervention.envoy import Envoy
 from nnsight.intervention.interleaver import EarlyStopException, OutOfOrderError
 from torch import nn
 
+from interv.attention import Ask, attending
 from interv.plan import Location, Visit, hidden_of, with_hidden
 from interv.site import Side
 
@@ -42,16 +43,17 @@ class Tracer:
         *,
         generate: bool = False,
         until: Location | None = None,
+        asks: Mapping[str, Ask] | None = None,
     ) -> Any:
         """Call the model, or its `generate`, and hand each visited module's hidden state to its function.
 
         With `until` the model stops at that place, after the visits that are made there, and there is no result.
-        Threads that share a model take turns.
+        `asks` are of attention modules, which nnsight does not see inside. Threads that share a model take turns.
 
         One worker a location: the order in which the model runs its modules then orders the workers, and no worker can
         slip into the next step by waiting for a module that this step has passed. Without visits nothing is traced.
         """
-        with self._lock:
+        with self._lock, attending(self.model, asks or {}):
             return self._run(visits, inputs, generate, until)
 
     def _run(

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -25,7 +24,7 @@ from interv.plan import Plan
 from interv.prefill import Prefill
 from interv.prompt import Prompt
 from interv.replies import Replies, replies_of
-from interv.runner import Runner, prompt_step
+from interv.runner import Runner, prompt_step, reply_steps
 from interv.scope import PROMPT_SCOPES, Step
 from interv.site import Site
 
@@ -180,8 +179,7 @@ class VLM:
         inputs = prefill.decoding_inputs()
         cache = inputs.pop("past_key_values")
         inputs |= {"input_ids": inputs["input_ids"][:, -1:], "position_ids": inputs["position_ids"][..., -1:]}
-        step = Step.of_token(len(prefill), self.model.device, generated=False)
-        output = self._runner.forward(plan, step, inputs, cache)
+        output = self._runner.forward(plan, reply_steps(prefill.encoded, plan)(0), inputs, cache)
         plan.check_touched()
         return output.logits[:, -1]
 
@@ -210,23 +208,23 @@ class VLM:
             RuntimeError: an op touched no token.
         """
         tokenizer, own = self.processor.tokenizer, self.model.generation_config
-        follows = logits or any(isinstance(op, Capture) for op in ops)
+        follows = logits or any(isinstance(op, Capture) or getattr(op, "gated", False) for op in ops)
         decoding = Decoding.of(options, own, tokenizer, max_new_tokens, follows=follows)
         prefill, plan = self._start(prompts, ops)
-        steps = [Step.of_token(len(prefill), self.model.device, generated=flag) for flag in (False, True)]
         inputs = prefill.decoding_inputs(decoding.copies, max_new_tokens)
         settings = {**decoding.settings, **inputs, "output_logits": logits}
         with torch.random.fork_rng(enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
-            output = self._runner.generate(plan, lambda count: replace(steps[count > 0], number=count), settings)
+            output = self._runner.generate(plan, reply_steps(prefill.encoded, plan), settings)
         plan.check_touched()
         return replies_of(output, plan, decoding, tokenizer, prefill.encoded.input_ids.shape[1])
 
-    def installed(self, ops: Sequence[Op]) -> AbstractContextManager[dict[Capture, list[Any]]]:
+    def installed(self, ops: Sequence[Op]) -> AbstractContextManager[dict[Op, list[Any]]]:
         """The same ops as plain PyTorch hooks on `self.model`, for code that calls it directly; removed on exit.
 
-        It gives what each `Capture` among the ops read, one entry for each forward that held such tokens.
+        It gives what each `Capture` among the ops read, one entry for each forward that held such tokens; of an op with
+        a gate, how many heads and queries of each row it judged and in how many it fired, [batch, 2].
         """
         return installed(self.model, self._plan(ops, None))
 
@@ -242,9 +240,10 @@ class VLM:
         plan = self._plan(ops, len(prompts))
         if isinstance(prompts, Prefill):
             check_prefill(prompts, self.model)
-        if not any(op.scope in PROMPT_SCOPES for op in ops):
-            return prompts if isinstance(prompts, Prefill) else self.prefill(prompts), plan
         encoded = prompts.encoded if isinstance(prompts, Prefill) else self.encode(prompts)
+        if not any(op.scope in PROMPT_SCOPES for op in ops):
+            check_images(ops, encoded.image_mask)
+            return prompts if isinstance(prompts, Prefill) else self.prefill(encoded), plan
         check_prompt_ops(ops, encoded)
         cache = self._runner.fill(plan, prompt_step(encoded, last=False), encoded)
         return Prefill(self.model, encoded, cache, {}), plan
