@@ -190,16 +190,14 @@ def test_an_edit_of_ones_own_acts_where_it_says(name: str) -> None:
 
 
 @ON_RANDOM
-def test_an_image_twice_is_boosted_twice(name: str) -> None:
-    """Both images' columns, and text between them is neither before nor behind."""
+def test_two_images_are_both_images(name: str) -> None:
+    """What stands between them is text, and neither before nor behind."""
     vlm = build(name)
     scene = Scene((Ask("which?", ((28, 28), (56, 28)), 3), Ask("this one?", ((28, 28),), 4)))
-    image, text = of_kind(vlm, scene, "image"), of_kind(vlm, scene, "text")
-    assert not (image & text).any()
-    boosted = weights_of(vlm, scene, [Boost(SCORES, 64.0)])
-    close((boosted * image).sum(-1), torch.ones(2, 4), 0.6)
-    kept = weights_of(vlm, scene, [Drop(WEIGHTS, "text")])
-    bitwise(kept, torch.where(text, 0.0, weights_of(vlm, scene, [])))
+    plain = weights_of(vlm, scene, [])
+    for kind in ("image", "text", "before_image", "after_image"):
+        dropped = weights_of(vlm, scene, [Drop(WEIGHTS, kind)])
+        bitwise(dropped, torch.where(of_kind(vlm, scene, kind), 0.0, plain))
 
 
 @given(strength=st.floats(-2, 2), seed=st.integers(0, 99))
