@@ -28,7 +28,7 @@ class Prefill(OneLine):
     model: PreTrainedModel
     encoded: Encoded
     cache: Cache
-    captured: dict[Any, Float[Tensor, "batch *width"]]
+    captured: dict[Any, Float[Tensor, "batch ..."]]
     blocks: int | None = None
 
     def __len__(self) -> int:

@@ -163,7 +163,7 @@ class VLM:
         attention_mask: Int[Tensor, "batch seq"],
         position_ids: Int[Tensor, "batch seq"] | Int[Tensor, "3 batch seq"],
         sites: Sequence[Site | str],
-    ) -> dict[Any, Float[Tensor, "batch seq *width"]]:
+    ) -> dict[Any, Float[Tensor, "batch seq ..."]]:
         """Run further tokens behind a prefill or a prefix and read the sites at all of them, padding too.
 
         `rows[i]` is the row of the prefill that row i follows; any number of rows may follow one.

@@ -30,6 +30,11 @@ from tests.property import test_law_10_refused as law_10
 from tests.property import test_law_11_capture as law_11
 from tests.property import test_law_11_names as names
 from tests.property import test_law_12_steerers as law_12
+from tests.property import test_law_13_attention as law_13
+from tests.property import test_law_13_attention_door as attention_door
+from tests.property import test_law_13_attention_facts as attention_facts
+from tests.property import test_law_13_attention_read as attention_read
+from tests.property.attention_cases import Pull, Scene
 from tests.property.cases import Ask, Case, Push
 from tests.property.places import PLACES
 from tests.tiny_models import build
@@ -115,6 +120,20 @@ ABOUT_TWO_IMAGES = tuple(
 )
 TRUNCATED = [replace(case, pushes=(replace(case.pushes[0], place=law_07.PLACE),)) for case in scopes()]
 
+ONE_ROW = Scene(SHOWING[:1], (Pull("drop", "all", 0, (1,), "prompt"), Pull("boost", "image", 1, None, "all", 2.0)))
+OF_A_KIND = tuple(Pull("boost", kind, at % 3, None, "response", 2.0) for at, kind in enumerate(("text", "after_image")))
+PULLED = Scene(
+    SHOWING,
+    (
+        Pull("boost", "image", 0, None, "all", 1.0, True),
+        Pull("gate", "after_image", 1, (0, 3), "response", 1.0, threshold=0.2),
+        Pull("drop", "before_image", 1, (1,), "response", rowwise=True),
+        Pull("drop", "reply", 2, None, "response", 1.0),
+    ),
+)
+BEHIND = Scene(SHOWING, PULLED.pulls[1:])
+
+
 LAWS: dict[str, Check] = {
     "1 zero strength changes nothing": each(law_01.check_zero_strength_changes_nothing, STEERED, SEVERAL),
     "1 ... through hooks": each(law_01.check_zero_strength_changes_nothing_through_hooks, WITHOUT_DECODING[0]),
@@ -198,4 +217,31 @@ LAWS: dict[str, Check] = {
     "12 ops say where and whose": steerers(law_12.check_ops_say_where_and_whose),
     "12 a planted direction is found": steerers(law_12.check_planted_direction_is_found),
     "12 a batch is steered row by row": lambda vlm: law_12.check_batch_is_steered_row_by_row(vlm, L2S),
+    "13 captures equal eager attention": lambda vlm: attention_read.check_capture_equals_eager(vlm, MIXED),
+    "13 the first block has eager's bits": attention_read.check_first_block_has_eagers_bits,
+    "13 ... in bfloat16": lambda vlm: attention_read.check_first_block_has_eagers_bits(build(vlm.name, torch.bfloat16)),
+    "13 edits equal a pass by hand": each(
+        law_13.check_edits_equal_a_pass_by_hand, PULLED, ONE_ROW, Scene(SHOWING, OF_A_KIND)
+    ),
+    "13 cache on equals off": each(law_13.check_cache_on_equals_off, PULLED),
+    "13 a row equals its prompt alone": each(law_13.check_row_equals_prompt_alone, PULLED),
+    "13 a trace equals hooks": each(law_13.check_trace_equals_hooks, BEHIND),
+    "13 zero strength changes nothing": each(law_13.check_zero_strength_changes_nothing, PULLED),
+    "13 the rest keeps its bits": lambda vlm: law_13.check_the_rest_keeps_its_bits(
+        vlm, Scene(SHOWING), Pull("drop", "image", 1, (2,), "last_prompt")
+    ),
+    "13 reading changes nothing": each(attention_read.check_reading_changes_nothing, Scene(SHOWING)),
+    "13 generated leaves the first token": each(law_13.check_generated_leaves_the_first_token, Scene(SHOWING)),
+    "13 captured while generating": each(attention_read.check_captured_while_generating, Scene(SHOWING)),
+    "13 columns are told apart": each(attention_facts.check_columns_are_told_apart, Scene(SHOWING)),
+    "13 boost gives to the image alone": each(attention_facts.check_boost_gives_to_the_image_alone, Scene(SHOWING)),
+    "13 drop takes its columns away": each(attention_facts.check_drop_takes_its_columns_away, Scene(SHOWING)),
+    "13 gates are counted": each(attention_facts.check_gates_are_counted, Scene(SHOWING)),
+    "13 gates of ended rows": attention_facts.check_rows_that_ended_are_not_counted,
+    "13 gates decide head by head": each(attention_facts.check_gates_decide_head_by_head, Scene(SHOWING)),
+    "13 columns that no row has are refused": attention_door.check_columns_that_no_row_has_are_refused,
+    "13 other attention is refused": attention_door.check_other_attention_is_refused,
+    "13 nothing stays": attention_door.check_nothing_stays,
+    "13 contexts act together": attention_door.check_contexts_act_together,
+    "13 other runs leave attention alone": attention_door.check_only_runs_with_attention_ops_leave_sdpa,
 }

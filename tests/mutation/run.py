@@ -7,6 +7,7 @@ import pytest
 
 from interv import VLM
 from tests.mutation import (  # noqa: F401  they add to FAULTS
+    attention_faults,
     cache_faults,
     method_faults,
     op_faults,
@@ -44,7 +45,7 @@ def finds(law: str, fault: Fault) -> str:
 
 @contextmanager
 def restored(vlm: VLM) -> Iterator[None]:
-    """Take away the hooks that a fault leaves on the model; those of transformers stay."""
+    """Take away what a fault leaves on the model, hooks and attention; what is of transformers stays."""
     try:
         yield
     finally:
@@ -52,4 +53,7 @@ def restored(vlm: VLM) -> Iterator[None]:
             for hooks in (module._forward_hooks, module._forward_pre_hooks):
                 for key in [key for key, hook in hooks.items() if hook.__module__ == "interv.hooks"]:
                     del hooks[key]
+            module.__dict__.pop("_interv_asks", None)
         vlm.model.__dict__.pop("generate", None)
+        for config in (vlm.model.config.get_text_config(), vlm.model.config.vision_config):
+            config._attn_implementation = "sdpa"

@@ -79,9 +79,7 @@ def pass_by_hand(vlm: VLM, scene: Scene, row: int, reply: Sequence[int] = ()) ->
     for name in {"mm_token_type_ids", "token_type_ids"} & inputs.keys():
         inputs[name] = torch.cat([inputs[name], torch.zeros_like(added)], dim=1)
     image = (ids[0] == vlm.model.config.image_token_id).tolist()
-    _NOW.update(
-        vlm=vlm, pulls=alone.pulls, ids=ids[0], prompt=prompt, image=image, layers=vlm.n_layers, fired=0
-    )
+    _NOW.update(vlm=vlm, pulls=alone.pulls, ids=ids[0], prompt=prompt, image=image, layers=vlm.n_layers, fired=0)
     with attention(vlm, NAME), torch.no_grad():
         return vlm.model(**inputs, use_cache=False).logits[0]
 

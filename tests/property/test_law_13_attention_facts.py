@@ -1,4 +1,4 @@
-"""Law 13, what follows from the formulas: weights hidden by the mask stay hidden, boosted mass grows, gates are counted."""
+"""Law 13, what follows from the formulas: what the mask hides stays hidden, boosted mass grows, gates are counted."""
 
 from dataclasses import replace
 from typing import Any
@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from interv import VLM, AttentionEdit, Boost, Capture, Drop, Site
+from interv import COLUMN_KINDS, VLM, AttentionEdit, Boost, Capture, Drop, Site
+from interv.columns import Columns, PromptColumns
 from tests.property.attention_cases import Pull, Scene, own_columns, scenes
 from tests.property.attention_reference import fired_by_hand, pass_by_hand
 from tests.property.cases import Ask
@@ -37,6 +38,21 @@ def of_kind(vlm: VLM, scene: Scene, kind: str) -> Tensor:
         own[own_columns(kind, image, len(ids))] = True
         chosen[row, mask[row]] = own
     return chosen[:, None]
+
+
+def check_columns_are_told_apart(vlm: VLM, scene: Scene) -> None:
+    """By kind, row by row, prompt and reply; padding is of no kind."""
+    encoded = vlm.encode(scene.prompts())
+    columns = Columns(PromptColumns(encoded.attention_mask, encoded.image_mask), encoded.input_ids.shape[1] + 2)
+    for row, mask in enumerate(encoded.attention_mask.bool()):
+        image = [*encoded.image_mask[row][mask].tolist(), False, False]
+        padding = int((~mask).sum())
+        for kind in COLUMN_KINDS:
+            expected = [padding + place for place in own_columns(kind, image, len(image) - 2)]
+            for width in (columns.seen, columns.seen - 3, columns.seen + 2):  # of a block with a window, and with room
+                shift = max(0, columns.seen - width)
+                found = columns.of(kind, width)[row].nonzero().flatten() + shift
+                assert found.tolist() == [place for place in expected if place >= shift]
 
 
 def check_boost_gives_to_the_image_alone(vlm: VLM, scene: Scene) -> None:
@@ -91,6 +107,14 @@ def check_gates_are_counted(vlm: VLM, scene: Scene) -> None:
     assert counts[:, 0].tolist() == [2] * len(scene.asks)
 
 
+def check_rows_that_ended_are_not_counted(vlm: VLM) -> None:
+    ends = list(range(0, vlm.model.config.get_text_config().vocab_size, 3))
+    op = Drop(WEIGHTS, heads=(0, 2), threshold=0.3)
+    replies = vlm.generate(Scene().prompts(), [op], max_new_tokens=8, eos_token_id=ends)
+    assert replies.gates[op].judged.tolist() == [2 * len(ids) for ids in replies.token_ids]
+    assert len({len(ids) for ids in replies.token_ids}) > 1
+
+
 def check_gates_at_their_ends(vlm: VLM, scene: Scene) -> None:
     """Above one it never fires, which is no untouched op; at zero it is as if there were none."""
     plain = scene.answer(vlm, [])
@@ -117,6 +141,13 @@ def check_gates_decide_head_by_head(vlm: VLM, scene: Scene) -> None:
 @ON_RANDOM
 @FEW
 @given(scene=scenes(rows=(1, 3)))
+def test_columns_are_told_apart(name: str, scene: Scene) -> None:
+    check_columns_are_told_apart(build(name), scene)
+
+
+@ON_RANDOM
+@FEW
+@given(scene=scenes(rows=(1, 3)))
 def test_boost_gives_to_the_image_alone(name: str, scene: Scene) -> None:
     check_boost_gives_to_the_image_alone(build(name), scene)
 
@@ -137,12 +168,7 @@ def test_gates_are_counted(name: str, scene: Scene) -> None:
 
 @ON_RANDOM
 def test_rows_that_ended_are_not_counted(name: str) -> None:
-    vlm = build(name)
-    ends = list(range(0, vlm.model.config.get_text_config().vocab_size, 3))
-    op = Drop(WEIGHTS, heads=(0, 2), threshold=0.3)
-    replies = vlm.generate(Scene().prompts(), [op], max_new_tokens=8, eos_token_id=ends)
-    assert replies.gates[op].judged.tolist() == [2 * len(ids) for ids in replies.token_ids]
-    assert len({len(ids) for ids in replies.token_ids}) > 1
+    check_rows_that_ended_are_not_counted(build(name))
 
 
 @ON_RANDOM
@@ -184,7 +210,9 @@ class Halved(AttentionEdit):
 @ON_RANDOM
 def test_an_edit_of_ones_own_acts_where_it_says(name: str) -> None:
     vlm, scene = build(name), Scene()
-    bitwise(scene.answer(vlm, [Halved(WEIGHTS)]).logits, scene.answer(vlm, [Drop(WEIGHTS, "image", strength=0.5)]).logits)
+    bitwise(
+        scene.answer(vlm, [Halved(WEIGHTS)]).logits, scene.answer(vlm, [Drop(WEIGHTS, "image", strength=0.5)]).logits
+    )
     with pytest.raises(ValueError, match="float64"):
         scene.answer(vlm, [Halved(WEIGHTS, wrong=True)])
 
