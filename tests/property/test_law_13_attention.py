@@ -22,6 +22,13 @@ from tests.tiny_models import RANDOM, build
 
 HALF = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 FEW = settings(max_examples=settings().max_examples // 2)  # of the slower ones
+ON_ANY = Scene(
+    pulls=(
+        Pull("boost", "image", 0, None, "response", 1.0, True),
+        Pull("gate", "after_image", 1, (0, 3), "response", 1.0, threshold=0.2),
+        Pull("share", "before_image", 2, (1,), "generated", rowwise=True),
+    )
+)
 ON_RANDOM = pytest.mark.parametrize("name", RANDOM)
 
 
@@ -145,6 +152,11 @@ PROMPT_ONLY = ("all", "prompt", "image", "last_prompt", "response")
 @given(scene=scenes())
 def test_edits_equal_a_pass_by_hand(name: str, scene: Scene) -> None:
     check_edits_equal_a_pass_by_hand(build(name), scene)
+
+
+def test_a_reply_with_edits_equals_a_pass_by_hand(vlm: VLM) -> None:
+    """On every model and family."""
+    check_edits_equal_a_pass_by_hand(vlm, ON_ANY)
 
 
 @ON_RANDOM
