@@ -25,7 +25,7 @@ def main() -> None:
         found[fault.name] = list(dict.fromkeys(numbers))
     killed = sum(map(bool, found.values()))
     rows = [f"| {name} | {', '.join(laws) or 'NONE'} |" for name, laws in found.items()]
-    head = f"{killed} of {len(found)} faults are found, by {len(LAWS)} checks of the twelve laws."
+    head = f"{killed} of {len(found)} faults are found, by {len(LAWS)} checks of the thirteen laws."
     table = "\n".join([head, "", "| fault | found by law |", "| --- | --- |", *rows, ""])
     page = PAGE.read_text()
     PAGE.write_text(re.sub(f"{BEGIN}.*{END}", lambda _: BEGIN + table + END, page, flags=re.DOTALL))
