@@ -142,7 +142,8 @@ def _edited(act: Act, where: Tensor, values: Tensor) -> Edited:
         new = new.transpose(1, 2)
     else:
         new = torch.cat([values[:, :head], new[:, None], values[:, head + 1 :]], dim=1)
-    return Edited(torch.where(reached, new, values), reached, reached)
+    # A function may leave most as it was, and what it left keeps the base's bits.
+    return Edited(torch.where(reached, new, values), reached & (new != values).any(-1, keepdim=True), reached)
 
 
 def _rotated(act: Act, heads: Heads) -> Tensor:
