@@ -27,6 +27,7 @@ from interv.room import pass_on
 from interv.runner import Runner, prompt_step
 from interv.scope import PROMPT_SCOPES, Step
 from interv.site import HOOKS, Site
+from interv.turns import turn_of
 
 
 class VLM:
@@ -90,12 +91,14 @@ class VLM:
     def encode(self, prompts: Sequence[Prompt]) -> Encoded:
         """The prompts as the model's inputs, padded on the left."""
         check_list(prompts)
-        return encode(self.model, self.processor, prompts)
+        with turn_of(self.processor.tokenizer):
+            return encode(self.model, self.processor, prompts)
 
     def encode_variants(self, variants: Sequence[Sequence[Prompt]]) -> list[Encoded]:
         """As `encode`, list after list, for prompts about the same images, which are opened and processed once."""
         once = ImagesOnce(self.processor)
-        return [encode(self.model, once.processor, prompts, once.opened) for prompts in variants]
+        with turn_of(self.processor.tokenizer):
+            return [encode(self.model, once.processor, prompts, once.opened) for prompts in variants]
 
     def prefill(self, prompts: Sequence[Prompt] | Encoded, reads: Sequence[Site] = ()) -> Prefill:
         """Run the prompts once, keep the cache, and read the sites at each last prompt token."""
@@ -202,17 +205,15 @@ class VLM:
         """
         tokenizer, own = self.processor.tokenizer, self.model.generation_config
         follows = logits or any(isinstance(op, Capture) for op in ops)
-        decoding = Decoding.of(options, own, tokenizer, max_new_tokens, follows=follows)
+        decoding = Decoding.of(options, own, tokenizer, max_new_tokens, follows=follows, seed=seed)
         prefill, plan = self._start(prompts, ops)
         steps = [Step.of_token(len(prefill), self.model.device, generated=flag) for flag in (False, True)]
         inputs = prefill.decoding_inputs(decoding.copies, max_new_tokens)
         settings = {**decoding.settings, **inputs, "output_logits": logits}
-        with torch.random.fork_rng(enabled=seed is not None):
-            if seed is not None:
-                torch.manual_seed(seed)
-            output = self._runner.generate(plan, lambda count: steps[count > 0], settings)
+        output = self._runner.generate(plan, lambda count: steps[1 if count else 0], settings)
         plan.check_touched()
-        return replies_of(output, plan, decoding, tokenizer, prefill.encoded.input_ids.shape[1])
+        with turn_of(tokenizer):
+            return replies_of(output, plan, decoding, tokenizer, prefill.encoded.input_ids.shape[1])
 
     def installed(self, ops: Sequence[Op]) -> AbstractContextManager[dict[Capture, list[Any]]]:
         """The same ops as plain PyTorch hooks on `self.model`, for code that calls it directly; removed on exit.
