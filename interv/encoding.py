@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from interv.devices import device_of
 from interv.display import OneLine
 from interv.layouts import layout_of
 from interv.prompt import Prompt
@@ -133,7 +134,7 @@ def encode(
         padding_side="left",
         # A template that writes the beginning-of-sequence token itself must not get a second one.
         add_special_tokens=not (bos and texts[0].startswith(bos)),
-    ).to(model.device)
+    ).to(device_of(model))
     ids, mask = batch.pop("input_ids"), batch.pop("attention_mask")
     per_token = {name: value for name, value in batch.items() if value.shape == ids.shape}
     media = {name: value for name, value in batch.items() if name not in per_token}

@@ -25,7 +25,7 @@ class _OwnThread(Interleaver):
 
     @property
     def interleaving(self) -> bool:
-        return self._thread == get_ident()
+        return self._thread is not None and self._thread == get_ident()
 
     @interleaving.setter
     def interleaving(self, on: bool) -> None:
@@ -34,6 +34,8 @@ class _OwnThread(Interleaver):
 
 class _Place(NNsight):
     """One module for nnsight, without those inside it: during a run every wrapped module costs every forward time."""
+
+    device = None  # inputs come on the right one; that of the first parameter is none where weights are offloaded
 
     def _add_envoy(self, name: str, module: nn.Module) -> None:
         pass

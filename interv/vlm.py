@@ -2,21 +2,23 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from functools import cached_property
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from torch import Tensor, nn
+from transformers import DynamicCache
 
+from interv.adapters import own_model
 from interv.checks import check_images, check_list, check_ops, check_prefill, check_prompt_ops, check_site
 from interv.decoding import Decoding
+from interv.devices import device_of
 from interv.encoding import Encoded, encode
 from interv.hooks import installed
 from interv.images import ImagesOnce
 from interv.layouts import layout_of
-from interv.loading import fingerprint_of, load
+from interv.identity import Fingerprint, preprocessing_of
+from interv.loading import load
 from interv.op_values import Tokens
 from interv.ops import Capture, Op
 from interv.plan import Plan
@@ -38,8 +40,9 @@ class VLM:
     runs with and without ops differ by the ops alone.
     """
 
-    def __init__(self, model: PreTrainedModel, processor: Any, name: str = "") -> None:
-        self.model = model.eval()
+    def __init__(self, model: nn.Module, processor: Any, name: str = "") -> None:
+        """A model of transformers, or peft's around one: `self.model` is the one inside, with the adapter's layers."""
+        self.model = model = own_model(model).eval()
         self.processor = processor
         self.name = name or model.config.name_or_path or type(model).__name__
         self.layout = layout_of(model.config.model_type)
@@ -47,6 +50,7 @@ class VLM:
         self.n_layers: int = text.num_hidden_layers
         self.d_model: int = text.hidden_size
         self._runner = Runner(model, self.layout, self.n_layers)
+        self._fingerprint = Fingerprint(model)
 
     @classmethod
     def load(
@@ -73,10 +77,15 @@ class VLM:
     def __repr__(self) -> str:
         return f"VLM({self.name}: {type(self.model).__name__}, {self.n_layers} blocks, width {self.d_model})"
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """Sixteen hex digits that tell models apart by their weights; worked out once, when it is first asked for."""
-        return fingerprint_of(self.model)
+        """Sixteen hex digits that tell models apart by their weights and adapters, as they are now."""
+        return str(self._fingerprint)
+
+    @property
+    def preprocessing(self) -> dict[str, str | None]:
+        """What makes a prompt the model's inputs, as it is now: template, tokenizer, image processor and libraries."""
+        return preprocessing_of(self.processor)
 
     @property
     def pad_token_id(self) -> int:
@@ -173,7 +182,7 @@ class VLM:
         cache = inputs.pop("past_key_values")
         inputs |= {"input_ids": inputs["input_ids"][:, -1:], "position_ids": inputs["position_ids"][..., -1:]}
         output = self._runner.forward(
-            plan, Step.of_token(len(prefill), self.model.device, generated=False), inputs, cache
+            plan, Step.of_token(len(prefill), device_of(self.model), generated=False), inputs, cache
         )
         plan.check_touched()
         return output.logits[:, -1]
@@ -207,7 +216,7 @@ class VLM:
         follows = logits or any(isinstance(op, Capture) for op in ops)
         decoding = Decoding.of(options, own, tokenizer, max_new_tokens, follows=follows, seed=seed)
         prefill, plan = self._start(prompts, ops)
-        steps = [Step.of_token(len(prefill), self.model.device, generated=flag) for flag in (False, True)]
+        steps = [Step.of_token(len(prefill), device_of(self.model), generated=flag) for flag in (False, True)]
         inputs = prefill.decoding_inputs(decoding.copies, max_new_tokens)
         settings = {**decoding.settings, **inputs, "output_logits": logits}
         output = self._runner.generate(plan, lambda count: steps[1 if count else 0], settings)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from interv import VLM
+from interv.devices import device_of
 from methods import ContrastBank, Contrasts, capture_contrasts
 from studies.fit.fitting import STEERING, Fits, Kept
 from studies.fit.method_traits import adds, needs_vectors, reads_context, seeded
@@ -193,7 +194,7 @@ def opened(
         Results.open(common.folder(study), settings, **known) as results,
         working(common, vlm.fingerprint, common.workers, common.ray) as workers,
     ):
-        account = Account(common.batch_size, vlm.model.device, noted(results.folder))
+        account = Account(common.batch_size, device_of(vlm.model), noted(results.folder))
         bench = Bench(vlm, task, recipe, grid, common, results, account, workers)
         results.appended = bench.note_cost
         yield bench
