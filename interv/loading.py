@@ -72,7 +72,11 @@ def processor_of(source: str, config: Any, options: dict[str, Any]) -> Any:
     embedded = Path(source).parent == EMBEDDED
     without_video = config.model_type in IMAGE_ONLY and (embedded or find_spec("torchvision") is None)
     processor_class = IMAGE_ONLY[config.model_type] if without_video else AutoProcessor
-    return completed(processor_class.from_pretrained(source, **options), config)
+    processor = processor_class.from_pretrained(source, **options)
+    if not hasattr(processor, "tokenizer") and config.model_type in IMAGE_ONLY:
+        # A folder that names a class which transformers does not know gives it a tokenizer alone.
+        processor = IMAGE_ONLY[config.model_type].from_pretrained(source, **options)
+    return completed(processor, config)
 
 
 def completed(processor: Any, config: Any) -> Any:

@@ -190,6 +190,7 @@ def opened(
     settings |= {} if common.data is None else {"data": str(common.data)}
     settings |= {"examples": data_hashes(task), **deciding_judge(task)}
     known: dict[str, Any] = {"seeds": list(seeds), "fingerprint": vlm.fingerprint, "recorded": recorded_judges(task)}
+    known |= {"preprocessing": vlm.preprocessing}
     with (
         Results.open(common.folder(study), settings, **known) as results,
         working(common, vlm.fingerprint, common.workers, common.ray) as workers,
