@@ -1,0 +1,50 @@
+"""A run is resumed with the template, tokenizer and image processor that it was begun with, or not at all."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from interv import VLM
+from studies.compare import Arguments, compare
+from studies.parts.results import read_rows
+
+SMALL = Arguments(methods=("NoSteering",), strength=(0.5,), limit=1, screen=1, shown=1, seeds=1)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    vlm, folder = VLM.load("tiny-llava"), tmp_path / "checkpoint"
+    vlm.model.save_pretrained(folder)
+    vlm.processor.save_pretrained(folder)
+    return folder
+
+
+def edited_template(checkpoint: Path) -> None:
+    file = checkpoint / "chat_template.jinja"
+    file.write_text("answer : " + file.read_text())
+
+
+def edited_image_size(checkpoint: Path) -> None:
+    file = checkpoint / "processor_config.json"
+    kept = json.loads(file.read_text())
+    kept["image_processor"]["image_mean"] = [0.5, 0.5, 0.5]
+    file.write_text(json.dumps(kept))
+
+
+@pytest.mark.parametrize(
+    ("edit", "named"), [(edited_template, "chat_template"), (edited_image_size, "image_processor")]
+)
+def test_a_checkpoint_that_was_edited_does_not_go_on_with_anothers_rows(
+    edit, named: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    arguments = replace(SMALL, model=str(checkpoint), out=tmp_path / "out")
+    compare(arguments)
+    rows = (tmp_path / "out" / "rows.jsonl").read_bytes()
+    assert read_rows(tmp_path / "out")
+    edit(checkpoint)
+    with pytest.raises(ValueError, match=rf"preprocessing\.{named}: .* there, .* now"):
+        compare(arguments)
+    assert (tmp_path / "out" / "rows.jsonl").read_bytes() == rows
+    assert "preprocessing" in json.loads((tmp_path / "out" / "recipe.json").read_text())
