@@ -5,17 +5,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils.peft_utils import find_adapter_config_file
 
 _LACKS = "Adapters need peft: pip install 'interv[lora]'."
 
 
-def own_model(model: nn.Module) -> PreTrainedModel:
+def own_model(model: Any) -> PreTrainedModel:
     """The transformers model that is to be read and steered, with peft's layers in it where it has an adapter.
 
-    Raises TypeError for another wrapper or a part of a model, and ValueError for an adapter that acts outside the model's own modules.
+    Raises TypeError for another wrapper or a part of a model, and ValueError for an adapter that acts outside the
+    model's own modules.
     """
     if isinstance(model, PreTrainedModel):
         if not model.can_generate():
@@ -32,7 +32,7 @@ def own_model(model: nn.Module) -> PreTrainedModel:
                 f"The adapter {name!r} ({config.peft_type}) acts in peft's own forward, which a VLM goes without; "
                 "pass a model whose adapter lies in its layers, as LoRA's do, or the model without it."
             )
-    return own_model(model.base_model.model)  # type: ignore[union-attr, arg-type]
+    return own_model(model.base_model.model)
 
 
 def adapter_config(source: str, options: dict[str, Any]) -> dict[str, Any] | None:

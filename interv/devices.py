@@ -15,4 +15,4 @@ def device_of(model: nn.Module) -> torch.device:
             place = getattr(one, "execution_device", None)
             if place is not None:
                 return torch.device(place)
-    raise ValueError("The model's weights lie on the meta device and are nowhere else; load them, or dispatch the model.")
+    raise ValueError("The model's weights lie on the meta device and nowhere else; load them, or dispatch the model.")

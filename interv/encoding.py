@@ -15,6 +15,7 @@ from interv.display import OneLine
 from interv.layouts import layout_of
 from interv.prompt import Prompt
 from interv.scope import last_position
+from interv.turns import turn_of
 
 
 @dataclass(frozen=True)
@@ -126,15 +127,16 @@ def encode(
     nested = images and layout_of(model.config.model_type).images_by_prompt
     texts = [render(processor, prompt) for prompt in prompts]
     bos = processor.tokenizer.bos_token
-    batch = processor(
-        text=texts,
-        images=by_prompt if nested else images or None,
-        return_tensors="pt",
-        padding=True,
-        padding_side="left",
-        # A template that writes the beginning-of-sequence token itself must not get a second one.
-        add_special_tokens=not (bos and texts[0].startswith(bos)),
-    ).to(device_of(model))
+    with turn_of(processor.tokenizer):
+        batch = processor(
+            text=texts,
+            images=by_prompt if nested else images or None,
+            return_tensors="pt",
+            padding=True,
+            padding_side="left",
+            # A template that writes the beginning-of-sequence token itself must not get a second one.
+            add_special_tokens=not (bos and texts[0].startswith(bos)),
+        ).to(device_of(model))
     ids, mask = batch.pop("input_ids"), batch.pop("attention_mask")
     per_token = {name: value for name, value in batch.items() if value.shape == ids.shape}
     media = {name: value for name, value in batch.items() if name not in per_token}

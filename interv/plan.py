@@ -61,7 +61,7 @@ class Plan:
         return hidden
 
     def check_touched(self, more: str = "") -> None:
-        """Raise RuntimeError where an op touched nothing: nothing may be silently unsteered. `more` ends what it says."""
+        """Raise RuntimeError, which `more` ends, where an op touched nothing: nothing may be silently unsteered."""
         for index, op in enumerate(self.ops):
             if index not in self.touched:
                 raise RuntimeError(

@@ -76,7 +76,9 @@ class ImageQwen3VLProcessor(_OnDisk, Qwen3VLProcessor, _WithoutVideo, video="Qwe
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
 
 
-class ImageLlavaOnevisionProcessor(_OnDisk, LlavaOnevisionProcessor, _WithoutVideo, video="LlavaOnevisionVideoProcessor"):
+class ImageLlavaOnevisionProcessor(
+    _OnDisk, LlavaOnevisionProcessor, _WithoutVideo, video="LlavaOnevisionVideoProcessor"
+):
     """The LLaVA-OneVision processor without its video half."""
 
     @no_type_check

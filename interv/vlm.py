@@ -15,9 +15,9 @@ from interv.decoding import Decoding
 from interv.devices import device_of
 from interv.encoding import Encoded, encode
 from interv.hooks import installed
+from interv.identity import Fingerprint, preprocessing_of
 from interv.images import ImagesOnce
 from interv.layouts import layout_of
-from interv.identity import Fingerprint, preprocessing_of
 from interv.loading import load
 from interv.op_values import Tokens
 from interv.ops import Capture, Op
@@ -29,7 +29,6 @@ from interv.room import pass_on
 from interv.runner import Runner, prompt_step
 from interv.scope import PROMPT_SCOPES, Step
 from interv.site import HOOKS, Site
-from interv.turns import turn_of
 
 
 class VLM:
@@ -42,15 +41,15 @@ class VLM:
 
     def __init__(self, model: nn.Module, processor: Any, name: str = "") -> None:
         """A model of transformers, or peft's around one: `self.model` is the one inside, with the adapter's layers."""
-        self.model = model = own_model(model).eval()
+        self.model = own_model(model).eval()
         self.processor = processor
-        self.name = name or model.config.name_or_path or type(model).__name__
-        self.layout = layout_of(model.config.model_type)
-        text = model.config.get_text_config()
+        self.name: str = name or self.model.config.name_or_path or type(self.model).__name__
+        self.layout = layout_of(self.model.config.model_type)
+        text = self.model.config.get_text_config()
         self.n_layers: int = text.num_hidden_layers
         self.d_model: int = text.hidden_size
-        self._runner = Runner(model, self.layout, self.n_layers)
-        self._fingerprint = Fingerprint(model)
+        self._runner = Runner(self.model, self.layout, self.n_layers)
+        self._fingerprint = Fingerprint(self.model)
 
     @classmethod
     def load(
@@ -100,14 +99,12 @@ class VLM:
     def encode(self, prompts: Sequence[Prompt]) -> Encoded:
         """The prompts as the model's inputs, padded on the left."""
         check_list(prompts)
-        with turn_of(self.processor.tokenizer):
-            return encode(self.model, self.processor, prompts)
+        return encode(self.model, self.processor, prompts)
 
     def encode_variants(self, variants: Sequence[Sequence[Prompt]]) -> list[Encoded]:
         """As `encode`, list after list, for prompts about the same images, which are opened and processed once."""
         once = ImagesOnce(self.processor)
-        with turn_of(self.processor.tokenizer):
-            return [encode(self.model, once.processor, prompts, once.opened) for prompts in variants]
+        return [encode(self.model, once.processor, prompts, once.opened) for prompts in variants]
 
     def prefill(self, prompts: Sequence[Prompt] | Encoded, reads: Sequence[Site] = ()) -> Prefill:
         """Run the prompts once, keep the cache, and read the sites at each last prompt token."""
@@ -181,9 +178,8 @@ class VLM:
         inputs = prefill.decoding_inputs()
         cache = inputs.pop("past_key_values")
         inputs |= {"input_ids": inputs["input_ids"][:, -1:], "position_ids": inputs["position_ids"][..., -1:]}
-        output = self._runner.forward(
-            plan, Step.of_token(len(prefill), device_of(self.model), generated=False), inputs, cache
-        )
+        step = Step.of_token(len(prefill), device_of(self.model), generated=False)
+        output = self._runner.forward(plan, step, inputs, cache)
         plan.check_touched()
         return output.logits[:, -1]
 
@@ -221,8 +217,7 @@ class VLM:
         settings = {**decoding.settings, **inputs, "output_logits": logits}
         output = self._runner.generate(plan, lambda count: steps[1 if count else 0], settings)
         plan.check_touched()
-        with turn_of(tokenizer):
-            return replies_of(output, plan, decoding, tokenizer, prefill.encoded.input_ids.shape[1])
+        return replies_of(output, plan, decoding, tokenizer, prefill.encoded.input_ids.shape[1])
 
     def installed(self, ops: Sequence[Op]) -> AbstractContextManager[dict[Capture, list[Any]]]:
         """The same ops as plain PyTorch hooks on `self.model`, for code that calls it directly; removed on exit.
@@ -249,6 +244,5 @@ class VLM:
             return prompts if isinstance(prompts, Prefill) else self.prefill(prompts), plan
         encoded = prompts.encoded if isinstance(prompts, Prefill) else self.encode(prompts)
         check_prompt_ops(ops, encoded)
-        return Prefill(
-            self.model, encoded, self._runner.fill(plan, prompt_step(encoded, last=False), encoded), {}
-        ), plan
+        cache = self._runner.fill(plan, prompt_step(encoded, last=False), encoded)
+        return Prefill(self.model, encoded, cache, {}), plan

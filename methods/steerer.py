@@ -13,7 +13,7 @@ from torch import Tensor
 from interv import Add, Prompt, Scope, Site
 from interv.display import OneLine
 from methods.contrasts.contrasts import Contrasts
-from methods.separate import separate
+from methods.contrasts.separate import separate
 
 Strength = float | int | Float[Tensor, " batch"]
 

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from interv import VLM
 from methods.contrasts.bank import ContrastBank
 from methods.contrasts.pair import ContrastPair
-from methods.separate import separate
+from methods.contrasts.separate import separate
 
 SHARD_BYTES = 256 * 2**20  # what is held before it is written, and what a kill may cost
 NAMES = ("context", "positive", "negative", "agnostic")

@@ -7,7 +7,7 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 
-from methods.separate import separate
+from methods.contrasts.separate import separate
 
 _TENSORS, _CARD = "contrasts.safetensors", "contrasts.json"
 

@@ -28,7 +28,9 @@ from studies.run.provenance import commit, runs_on, versions
 KEY = (*GROUP, "seed", "split", "id")
 DECIDING = ("settings", "seeds", "fingerprint", "preprocessing")
 
-_SILENT = "An earlier version made it, which did not write down how prompts became inputs: that may have changed since.\n"
+_SILENT = (
+    "An earlier version made it, which did not write down how prompts became inputs: that may have changed since.\n"
+)
 
 
 def key(row: Row) -> tuple[Any, ...]:
@@ -178,7 +180,9 @@ def _continued(folder: Path, recipe: dict[str, Any]) -> dict[str, Any]:
     if differing:
         lines = [f"  {name}: {old.get(name, '(none)')!r} there, {new.get(name, '(none)')!r} now" for name in differing]
         raise ValueError(
-            f"{folder} holds the results of another recipe:\n" + "\n".join(lines) + "\n"
+            f"{folder} holds the results of another recipe:\n"
+            + "\n".join(lines)
+            + "\n"
             + (_SILENT if "preprocessing" in recipe and "preprocessing" not in there else "")
             + "Give another folder, run with the settings that are there, or delete the folder to start again."
         )

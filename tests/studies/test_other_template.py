@@ -8,7 +8,7 @@ import pytest
 
 from interv import VLM
 from studies.compare import Arguments, compare
-from studies.parts.results import read_rows
+from studies.run.results import read_rows
 
 SMALL = Arguments(methods=("NoSteering",), strength=(0.5,), limit=1, screen=1, shown=1, seeds=1)
 

@@ -135,11 +135,11 @@ def test_another_template_is_another_recipe(tmp_path):
     Results.open(tmp_path / "known", SETTINGS, preprocessing=ours).close()
     assert json.loads((tmp_path / "known" / "recipe.json").read_text())["preprocessing"] == ours
     Results.open(tmp_path / "known", SETTINGS, preprocessing=ours).close()
-    with pytest.raises(ValueError, match="preprocessing.chat_template: 'ab' there, 'cd' now") as error:
+    with pytest.raises(ValueError, match=r"preprocessing\.chat_template: 'ab' there, 'cd' now") as error:
         Results.open(tmp_path / "known", SETTINGS, preprocessing=ours | {"chat_template": "cd"})
     assert "pillow" not in str(error.value)
     Results.open(tmp_path / "before", SETTINGS).close()
-    with pytest.raises(ValueError, match="'\\(none\\)' there, 'ab' now\n(.*\n)*An earlier version made it"):
+    with pytest.raises(ValueError, match=r"'\(none\)' there, 'ab' now\n(.*\n)*An earlier version made it"):
         Results.open(tmp_path / "before", SETTINGS, preprocessing=ours)
 
 

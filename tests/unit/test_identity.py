@@ -107,7 +107,7 @@ def test_a_folder_of_an_earlier_version_says_why_it_is_refused(tmp_path: Path) -
     capture_contrasts(vlm, made(2), progress=False, out=tmp_path)
     file = tmp_path / "shards.json"
     file.write_text(file.read_text().replace('"preprocessing"', '"of_old"'))
-    with pytest.raises(ValueError, match="other preprocessing .of which it says nothing"):
+    with pytest.raises(ValueError, match=r"other preprocessing \(of which it says nothing"):
         capture_contrasts(vlm, made(2), progress=False, out=tmp_path)
 
 

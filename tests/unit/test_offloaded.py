@@ -53,5 +53,5 @@ def test_offloaded_models_answer_as_loaded_ones(family: Callable, way: str, tmp_
 def test_weights_that_are_nowhere_are_told_so() -> None:
     model, processor = tiny_llava()
     vlm = VLM(model.to("meta"), processor)
-    with pytest.raises(ValueError, match="lie on the meta device and are nowhere else"):
+    with pytest.raises(ValueError, match="lie on the meta device and nowhere else"):
         vlm.encode(Case().prompts())

@@ -14,7 +14,9 @@ from tests.tiny_families import FAMILIES
 from tests.tiny_models import RANDOM, tiny_llava, tiny_qwen2vl
 
 
-@pytest.mark.parametrize("name", [*RANDOM, "tiny-qwen2vl", "tiny-llava", *(family for family in FAMILIES if family in LAYOUTS)])
+@pytest.mark.parametrize(
+    "name", [*RANDOM, "tiny-qwen2vl", "tiny-llava", *(family for family in FAMILIES if family in LAYOUTS)]
+)
 def test_processors_are_saved_under_names_that_transformers_knows(name: str, tmp_path: Path) -> None:
     """The image's own reading is what it was when the folder is read again."""
     made_by = FAMILIES | {"random-llava": tiny_llava, "random-qwen2vl": tiny_qwen2vl}

@@ -140,9 +140,12 @@ def test_a_context_that_is_open_in_another_thread_steers_nobody_else(name: str) 
     opened, done = Event(), Event()
 
     def hold() -> None:
-        with pytest.raises(RuntimeError, match="thread that opened installed"), vlm.installed([push(vlm, 3)]):
-            opened.set()
-            done.wait(60)
+        context = vlm.installed([push(vlm, 3)])
+        context.__enter__()
+        opened.set()
+        done.wait(60)
+        with pytest.raises(RuntimeError, match="thread that opened installed"):
+            context.__exit__(None, None, None)
 
     with ThreadPoolExecutor(1) as pool:
         holding = pool.submit(hold)
