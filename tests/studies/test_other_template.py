@@ -1,16 +1,16 @@
 """A run is resumed with the template, tokenizer and image processor that it was begun with, or not at all."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from interv import VLM
-from studies.compare import Arguments, compare
-from studies.run.results import read_rows
-
-SMALL = Arguments(methods=("NoSteering",), strength=(0.5,), limit=1, screen=1, shown=1, seeds=1)
+from studies.fit.choosing import Grid
+from studies.recipes import EMBEDDED_POPE
+from studies.run.bench import opened
+from studies.run.preparing import Common
+from studies.tasks.shapes_pope import ShapesPope
 
 
 @pytest.fixture
@@ -39,12 +39,15 @@ def edited_image_size(checkpoint: Path) -> None:
 def test_a_checkpoint_that_was_edited_does_not_go_on_with_anothers_rows(
     edit, named: str, checkpoint: Path, tmp_path: Path
 ) -> None:
-    arguments = replace(SMALL, model=str(checkpoint), out=tmp_path / "out")
-    compare(arguments)
-    rows = (tmp_path / "out" / "rows.jsonl").read_bytes()
-    assert read_rows(tmp_path / "out")
+    def again() -> bytes:
+        common = Common(model=str(checkpoint), out=tmp_path / "out", limit=1)
+        with opened(common, "test", common.load(), ShapesPope(), EMBEDDED_POPE, Grid((3,), (6,), (1.0,)), [0]):
+            return (tmp_path / "out" / "recipe.json").read_bytes()
+
+    recipe = again()
+    assert "preprocessing" in json.loads(recipe)
+    assert again() == recipe
     edit(checkpoint)
     with pytest.raises(ValueError, match=rf"preprocessing\.{named}: .* there, .* now"):
-        compare(arguments)
-    assert (tmp_path / "out" / "rows.jsonl").read_bytes() == rows
-    assert "preprocessing" in json.loads((tmp_path / "out" / "recipe.json").read_text())
+        again()
+    assert (tmp_path / "out" / "recipe.json").read_bytes() == recipe
