@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from interv import VLM
-from studies.fit.choosing import Grid
-from studies.recipes import EMBEDDED_POPE
+from studies.fit.selection import Grid
+from studies.recipes.named import EMBEDDED_POPE
+from studies.run.arguments import Common
 from studies.run.bench import opened
-from studies.run.preparing import Common
 from studies.tasks.shapes_pope import ShapesPope
 
 
