@@ -189,7 +189,8 @@ def opened(
     settings = {"recipe": recipe.card(), "grid": asdict(grid), **common.deciding(vlm), "limit": common.limit, **more}
     settings |= {} if common.data is None else {"data": str(common.data)}
     settings |= {"examples": data_hashes(task), **deciding_judge(task)}
-    known: dict[str, Any] = {"seeds": list(seeds), "fingerprint": vlm.fingerprint, "recorded": recorded_judges(task)}
+    recorded = recorded_judges(task) | recorded_notes(task)
+    known: dict[str, Any] = {"seeds": list(seeds), "fingerprint": vlm.fingerprint, "recorded": recorded}
     known |= {"preprocessing": vlm.preprocessing}
     with (
         Results.open(common.folder(study), settings, **known) as results,
@@ -224,6 +225,14 @@ def recorded_judges(task: Task) -> dict[str, Any]:
     """The judges that rate what was chosen without them, so that a later run may bring others."""
     judges = getattr(getattr(task, "panel", None), "judges", ())
     return {"judges": [{"name": judge.name, "version": judge.version} for judge in judges]} if judges else {}
+
+
+def recorded_notes(task: Task) -> dict[str, Any]:
+    """What is to be known of the task's data as a whole, which is said on the console too."""
+    notes = list(getattr(task, "notes", ()))
+    for note in notes:
+        print(note)
+    return {"notes": notes} if notes else {}
 
 
 def _hash(value: Any) -> str:
