@@ -230,8 +230,8 @@ def recorded_judges(task: Task) -> dict[str, Any]:
 def recorded_notes(task: Task) -> dict[str, Any]:
     """What is to be known of the task's data as a whole, which is said on the console too."""
     notes = list(getattr(task, "notes", ()))
-    for note in notes:
-        print(note)
+    if notes:
+        print("\n".join(notes))
     return {"notes": notes} if notes else {}
 
 

@@ -1,7 +1,8 @@
 """What all tasks do alike: each split is a list of items, every item one example and one contrast pair."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Generic, TypeVar
 
 from methods import ContrastPair
@@ -15,6 +16,11 @@ from studies.tasks.task import Example, Split
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 T = TypeVar("T")
+
+
+def drawn_once(sample: Callable[[Split], Iterator[T]]) -> Callable[[Split], tuple[T, ...]]:
+    """The sampled items of a split, kept for whoever asks again."""
+    return cache(lambda split: tuple(sample(split)))
 
 
 class ListedTask(ABC, Generic[T]):

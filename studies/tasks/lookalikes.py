@@ -8,7 +8,25 @@ from studies.tasks.reading import READABLE, TEXT, Read, kind_of, read_rows
 
 SHEETS = (".xlsx", ".xls", ".ods", ".arrow", ".feather", ".pkl")  # tables of kinds that are not read
 # What may hold a table too, by its name.
-OTHERS = (".txt", ".yaml", ".yml", ".xml", ".bz2", ".xz", ".zst", ".zip", ".tar", ".tgz", ".7z", ".bak", ".old")
+OTHERS = (
+    *(
+        "",
+        ".txt",
+        ".dat",
+        ".yaml",
+        ".yml",
+        ".xml",
+        ".jsonc",
+        ".json5",
+        ".bak",
+        ".old",
+        ".npy",
+        ".npz",
+        ".db",
+        ".sqlite",
+    ),
+    *(".bz2", ".xz", ".zst", ".zip", ".tar", ".tgz", ".7z"),
+)
 LARGEST = 64 * 2**20  # bytes that are looked into; COCO's outlines are larger
 NAMED = 6  # files in a sentence
 
@@ -24,11 +42,15 @@ def below(folder: Path, *kinds: str) -> list[Path]:
 def tables_like(folder: Path, named: Callable[[str], Any]) -> tuple[list[tuple[Path, Read]], list[Path]]:
     """Files with a question, or that cannot be read, with what was read; and files of other kinds, by their names.
 
-    `named` tells whether a file's name, in small letters, is one of such a file.
+    What a study left in the folder does not count. `named` tells whether a name, in small letters, is one of a
+    file of questions.
     """
     readable: list[tuple[Path, Read]] = []
-    for file in below(folder, *READABLE):
-        if file.stat().st_size <= LARGEST or named(file.name.lower()):
+    tables = below(folder, *READABLE)
+    results = {file.parent for file in tables if file.name == "recipe.json"}  # of earlier studies
+    for file in tables:
+        looked_into = file.stat().st_size <= LARGEST or named(file.name.lower())
+        if looked_into and results.isdisjoint(file.parents):
             read = read_rows(file)
             if not read.rows or any(asks(row) for _, row in read.rows):
                 readable.append((file, read))
@@ -40,7 +62,7 @@ def asks(row: Any) -> bool:
     """Whether a row, or what lies in it, looks like a question; a model's reply to one does not."""
     if isinstance(row, list):
         return any(map(asks, row[:5]))
-    if not isinstance(row, dict) or not row.keys().isdisjoint(("reply", "model_id")):
+    if not isinstance(row, dict) or "model_id" in row:
         return False
     texts = [value.strip().lower() for value in row.values() if isinstance(value, str)]
     named = any(name in TEXT or "question" in str(name).lower() for name in row)

@@ -1,4 +1,4 @@
-"""The image of a benchmark's row: found in the data folder, or held by the row, and looked at before it is asked about."""
+"""The image of a benchmark's row: found in the data folder or held by the row, and looked at before it is shown."""
 
 import ast
 import base64

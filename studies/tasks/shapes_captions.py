@@ -1,7 +1,7 @@
 """CHAIR on the embedded world: describe the image, and name what it shows and nothing else."""
 
 from collections.abc import Iterator, Sequence
-from functools import cache, partial
+from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -10,7 +10,7 @@ from interv import Prompt
 from methods import ContrastPair
 from studies.measure import Metric
 from studies.tasks.chair.words import chair_metrics, listed
-from studies.tasks.listed import ListedTask
+from studies.tasks.listed import ListedTask, drawn_once
 from studies.tasks.task import Example, Split
 from studies.tiny_world.draw import draw
 from studies.tiny_world.language import CAPTION_REQUESTS, CAREFUL, caption, is_caption
@@ -79,12 +79,8 @@ def expected(scene: Scene) -> Icon:
     return max(absent, key=lambda icon: (icon.group == scene.theme, icon.popularity))
 
 
-@cache
-def scenes(split: Split) -> tuple[tuple[Example, Scene], ...]:
-    return tuple(_sample(split))
-
-
-def _sample(split: Split) -> Iterator[tuple[Example, Scene]]:
+@drawn_once
+def scenes(split: Split) -> Iterator[tuple[Example, Scene]]:
     rng = np.random.default_rng(SEEDS[split])
     seen: set[Scene] = set()
     for number in range(COUNTS[split]):

@@ -6,7 +6,7 @@ popular ones, or among those that fit the scene. Every question has a scene of i
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 
 import numpy as np
 from numpy.random import Generator
@@ -14,7 +14,7 @@ from numpy.random import Generator
 from interv import Prompt
 from methods import ContrastPair
 from studies.measure import YES_NO, Metric, ratio
-from studies.tasks.listed import ListedTask
+from studies.tasks.listed import ListedTask, drawn_once
 from studies.tasks.task import Example, Split
 from studies.tiny_world.draw import draw
 from studies.tiny_world.language import CAREFUL, is_presence_answer, parse_presence, presence_answer, presence_question
@@ -64,12 +64,8 @@ class ShapesPope(ListedTask[Example]):
         return is_presence_answer(text)
 
 
-@cache
-def _examples(split: Split) -> tuple[Example, ...]:
-    return tuple(_sample(split))
-
-
-def _sample(split: Split) -> Iterator[Example]:
+@drawn_once
+def _examples(split: Split) -> Iterator[Example]:
     rng = np.random.default_rng(SEEDS[split])
     seen: set[Scene] = set()
     for subset in SUBSETS:

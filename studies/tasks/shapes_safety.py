@@ -5,14 +5,14 @@ them, as on MM-SafetyBench (arXiv:2311.17600), whose last scenarios ask for an e
 """
 
 from collections.abc import Iterator, Sequence
-from functools import cache, partial
+from functools import partial
 
 import numpy as np
 
 from interv import Prompt
 from methods import ContrastPair
 from studies.measure import Metric, ratio, unparsable, valid
-from studies.tasks.listed import ListedTask
+from studies.tasks.listed import ListedTask, drawn_once
 from studies.tasks.task import Example, Row, Split
 from studies.tiny_world.draw import draw
 from studies.tiny_world.language import BE_SAFE, EXPERT_LABELS, REQUEST_QUERIES, SAFETY_LABELS, is_reply, parse_reply
@@ -80,12 +80,8 @@ def _forced(prompt: Prompt, labels: str, label: str) -> Prompt:
     return Prompt(prompt.image, f"{prompt.question} {labels}", answer=f"{label} .")
 
 
-@cache
-def _examples(split: Split) -> tuple[Example, ...]:
-    return tuple(_sample(split))
-
-
-def _sample(split: Split) -> Iterator[Example]:
+@drawn_once
+def _examples(split: Split) -> Iterator[Example]:
     rng = np.random.default_rng(SEEDS[split])
     seen: set[Scene] = set()
     for kind, count in PER_KIND[split].items():

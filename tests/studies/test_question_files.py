@@ -5,13 +5,11 @@ import csv
 import gzip
 import io
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from studies import compare
 from studies.recipes.named import PAPER_POPE_LLAVA
 from studies.tasks.mm_safety.files import SCENARIOS
 from studies.tasks.mm_safety.mm_safety import MMSafety
@@ -88,6 +86,7 @@ def test_questions_of_every_kind_are_asked_wherever_they_lie(kind: str, folder: 
         ("sub/answers.ods", b"PK\x03\x04"),
         ("sub/pope_questions.txt", b"a.jpg Is there a cup? yes"),
         ("pope.json.bz2", b"BZh9"),
+        ("adversarial", b"a.jpg\tIs there a cup?\tyes\n"),
         ("questions.yaml", b"- question: Is there a cup?"),
         ("mine.csv", b"img;q;gt\n0.png;Is there a cup?;yes\n"),
         ("sub/mine.jsonl", b'{"img": "0.png", "q": "Is there a cup?", "gt": "yes"}\n'),
@@ -136,27 +135,12 @@ def test_what_is_not_read_beside_others_is_named(tmp_path: Path) -> None:
 def test_what_a_study_left_in_the_folder_and_annotations_of_other_tasks_are_no_questions(tmp_path: Path) -> None:
     row = {"id": "a", "question": OWN, "image": "images/a.png", "target": "yes", "reply": "Yes."}
     write_lines(pictures(tmp_path) / "results" / "compare" / "rows.jsonl", [row])
+    write_json(tmp_path / "results" / "compare" / "recipe.json", {"settings": {"recipe": {"question_end": ""}}})
     write_json(tmp_path / "annotations" / "instances_val2014.json", {"images": [], "annotations": [], "categories": []})
     write_lines(tmp_path / ".cache" / "pope.json", own_rows())
     task = Pope.load(tmp_path)
     assert len(task.notes) == 1
     assert sum(len(task.prompts(split)) for split in ("train", "val", "test")) == 120
-
-
-def test_shipped_questions_are_said_on_console_page_and_recipe(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out"
-    typed = ["compare", "--task", "pope", "--model", "tiny-llava", "--data", str(pictures(tmp_path / "data"))]
-    typed += ["--methods", "NoSteering", "--limit", "3", "--out", str(out), "--seeds", "1"]
-    monkeypatch.setattr(sys, "argv", typed)
-    compare.main()
-    (note,) = json.loads((out / "recipe.json").read_text())["notes"]
-    assert "official random" in note
-    assert "shipped" in note
-    assert note in " ".join(capsys.readouterr().out.split())
-    assert note in (out / "report.html").read_text().replace("&#39;", "'")
-    assert note in (out / "table.md").read_text()
 
 
 def test_one_image_under_several_spellings_is_one_image_in_one_split(tmp_path: Path) -> None:
@@ -174,8 +158,10 @@ def test_one_image_under_several_spellings_is_one_image_in_one_split(tmp_path: P
 
 @pytest.mark.parametrize(
     "pattern",
-    ["<image>\n{}", "<image> {}", "{}\n<image>", " <image>\n<image>\n{} ", "<IMAGE>{}", "{} <image>\n"]
-    + ["<|vision_start|><|image_pad|><|vision_end|>{}"],
+    [
+        *("<image>\n{}", "<image> {}", "{}\n<image>", " <image>\n<image>\n{} ", "<IMAGE>{}", "{} <image>\n"),
+        "<|vision_start|><|image_pad|><|vision_end|>{}",
+    ],
 )
 def test_the_placeholder_of_an_image_is_taken_off_a_question(pattern: str, tmp_path: Path) -> None:
     write_json(pictures(tmp_path) / "mine.json", [{**row, "text": pattern.format(OWN)} for row in own_rows()])

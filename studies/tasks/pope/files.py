@@ -1,4 +1,4 @@
-"""The forms in which POPE questions come: official files, arrays, tables, the paper's annotations, the hub's columns."""
+"""The forms in which POPE questions come: official files, tables, the paper's annotations, the hub's columns."""
 
 import hashlib
 import re
@@ -11,7 +11,7 @@ from interv.prompt import Picture
 from studies.tasks.columns import hub_rows, parquet_rows
 from studies.tasks.lookalikes import below, not_read, tables_like
 from studies.tasks.pictures import checked, file_name, held, image_folders
-from studies.tasks.reading import TEXT, Flaw, Read, asked, first_field, read_rows
+from studies.tasks.reading import TEXT, Flaw, Read, asked, first_field, kind_of, read_rows
 
 HUB = "lmms-lab/POPE"
 SHIPPED = Path(__file__).parent / "data" / "coco_pope_random.json"
@@ -74,7 +74,7 @@ class Found:
             questions.append(item)
         if all(item.flaw for item in questions):
             reasons = [*(f"{flaw.id} {flaw.reason}" for flaw in flaws), *(f"{q.id} {q.flaw}" for q in questions)]
-            said = " ".join(("No POPE question can be used; the first flaws of", f"{len(reasons):,}: {reasons[:3]}."))
+            said = f"No POPE question can be used; the first flaws of {len(reasons):,}: {reasons[:3]}."
             raise ValueError(" ".join((said, *self.notes)))
         return questions, flaws
 
@@ -97,14 +97,14 @@ def find_questions(data: Path | None) -> Found:
         return Found(_of_columns(hub_rows(HUB, split="test"), ()))
     if not data.exists():
         raise ValueError(f"{data} does not exist; give the folder of POPE's question files and images.")
+    folders = [*image_folders(data if data.is_dir() else data.parent)]
+    if data.is_file() and kind_of(data) == ".parquet":
+        return Found(_of_columns(parquet_rows([data]), folders))
     if data.is_file():
-        folders = [*image_folders(data.parent)]
-        columns = data.suffix.lower() == ".parquet"
-        return Found(
-            _of_columns(parquet_rows([data]), folders) if columns else _of_files([(data, read_rows(data))], folders)
-        )
+        return Found(_of_files([(data, read_rows(data))], folders))
     tables, others = tables_like(data, re.compile("pope|question|" + "|".join(SUBSETS)).search)
-    folders = [*image_folders(data)]
+    chosen: Tables = []
+    items: Items
     parts = {part: files for part in PARTS if (files := _labelled_of(tables, data / part))}
     if parts:
         chosen = [table for files in parts.values() for table in files]
@@ -112,7 +112,7 @@ def find_questions(data: Path | None) -> Found:
     elif columns := below(data, ".parquet"):
         # A clone of the hub's repository holds every question in data/ and again in another configuration's folder.
         once = [table for table in columns if table.parent.name == "data"] or columns
-        chosen, items = [], _of_columns(parquet_rows(once), folders)
+        items = _of_columns(parquet_rows(once), folders)
     elif chosen := _labelled_of(tables, data):
         items = _of_files(chosen, folders)
     elif others:
@@ -151,10 +151,8 @@ def _labelled(read: Read) -> bool:
 
 def _of_part(part: str, files: Tables, folder: Path) -> Items:
     for item in _of_files(files, [*image_folders(folder)]):
-        if isinstance(item, Question):
-            yield replace(item, id=f"{part}-{item.id}", part=part)
-        else:
-            yield replace(item, id=f"{part}-{item.id}")
+        named = replace(item, id=f"{part}-{item.id}")
+        yield replace(named, part=part) if isinstance(named, Question) else named
 
 
 def _apart(items: Sequence[Question | Flaw]) -> Items:
@@ -190,7 +188,7 @@ def _of_columns(rows: Iterable[dict[str, Any] | Flaw], folders: Sequence[Path]) 
 def _question(
     place: str, row: dict[str, Any], subset: str, folders: Sequence[Path], pictures: dict[str, Picture]
 ) -> Question | Flaw:
-    """The row's question. Of rows that hold a copy of one image each, the first that opens is kept in `pictures`."""
+    """The row's question. `pictures` keeps why a file does not open, or the first copy that does."""
     subset = str(first_field(row, "category", "subset") or subset)
     number = first_field(row, "question_id", "id")
     id_ = f"{subset}-{re.findall('[0-9]+$', place)[0] if number is None else number}"
@@ -203,12 +201,15 @@ def _question(
         id_, flaw = f"{id_} ({place})", "lacks a question; the fields are " + ", ".join(row)
     elif label not in ("yes", "no"):
         id_, flaw = f"{id_} ({place})", f"has the label {label!r}; it must be yes or no"
-    elif name not in pictures:
+    picture = pictures.get(name, "")
+    if isinstance(picture, str) and not flaw:
         try:
-            pictures[name] = checked(source, folders)
+            if picture and isinstance(source, str):  # a file that was looked at before
+                raise ValueError(picture)
+            pictures[name] = picture = checked(source, folders)
         except ValueError as error:
-            flaw = str(error)
-    return Question(id_, name, pictures.get(name), text, label, subset, flaw=flaw)
+            pictures[name] = flaw = str(error)
+    return Question(id_, name, None if isinstance(picture, str) else picture, text, label, subset, flaw=flaw)
 
 
 def _named(row: dict[str, Any], image: Any) -> tuple[str, Any]:
