@@ -7,8 +7,7 @@ from typing import Generic, TypeVar
 
 from methods import ContrastPair
 from studies.judges.panel import Panel
-from studies.measure.metric import Metric, Record, Row
-from studies.measure.tables import estimate
+from studies.measure import Metric, Record, Row, estimate
 from studies.recipes.recipe import Recipe
 from studies.tasks.free_text import well_formed
 from studies.tasks.reading import Flaw
