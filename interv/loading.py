@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig, PreTrainedModel
 
 from interv.layouts import layout_of
+from interv.processor_settings import bound_pixels, template_of
 from interv.processors import IMAGE_ONLY
 
 EMBEDDED = Path(__file__).parent / "embedded"
@@ -30,6 +31,9 @@ def load(
     attn_implementation: str | None = None,
     load_in_4bit: bool = False,
     load_in_8bit: bool = False,
+    chat_template: str | Path | None = None,
+    max_pixels: int | None = None,
+    min_pixels: int | None = None,
 ) -> tuple[PreTrainedModel, Any]:
     """The model and its processor. Raises ValueError with what exists where nothing has the name."""
     embedded = name in embedded_names()
@@ -39,6 +43,7 @@ def load(
             f"{name!r} is no model: it is not embedded ({', '.join(embedded_names())}), no folder here, "
             "and no hub id of the form owner/name."
         )
+    template = None if chat_template is None else template_of(chat_template)
     options: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only or embedded}
     config = AutoConfig.from_pretrained(source, **options)
     layout_of(config.model_type)
@@ -53,7 +58,12 @@ def load(
     # The official processors of these families want torchvision for videos, which images do not need.
     without_video = config.model_type in IMAGE_ONLY and (embedded or find_spec("torchvision") is None)
     processor_class = IMAGE_ONLY[config.model_type] if without_video else AutoProcessor
-    return model, completed(processor_class.from_pretrained(source, **options), config)
+    processor = completed(processor_class.from_pretrained(source, **options), config)
+    if template is not None:
+        processor.chat_template = template
+    if max_pixels is not None or min_pixels is not None:
+        bound_pixels(processor, min_pixels, max_pixels)
+    return model, processor
 
 
 def completed(processor: Any, config: Any) -> Any:
