@@ -14,6 +14,8 @@ from transformers.utils.chat_template_utils import mark_control_tokens
 
 from interv.prompt import Prompt
 
+_MARK = mark_control_tokens(".", re.compile(r"\."))[0]
+
 
 class PromptError(ValueError):
     """One prompt of a list cannot be used: `index` is its place there, `reason` says why."""
@@ -86,7 +88,8 @@ def _processed(
         padding=True,
         padding_side="left",
         add_special_tokens=False,
-        sanitize_control_tokens=True,  # what `render` marked is text
+        # Not every family's processor can, so it is asked only where `render` marked something.
+        **({"sanitize_control_tokens": True} if any(_MARK in text for text in texts) else {}),
     )
     bos = processor.tokenizer.bos_token
     # A template that writes the beginning-of-sequence token itself must not get a second one; it may write it at times.

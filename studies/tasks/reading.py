@@ -1,6 +1,7 @@
 """Files of real benchmarks: what can be read is kept, what cannot is named by its id with a reason."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from interv.prompt import Picture
 # Processors take a side this short for colour channels; and Qwen2-VL refuses the aspect ratio.
 SMALLEST_SIDE = 4  # pixels
 LARGEST_RATIO = 200  # longer over shorter side; Source: transformers, smart_resize of Qwen2-VL
+_PLACEHOLDER = re.compile(r"^(?:\s*<image>)+|(?:<image>\s*)+$")
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,11 @@ def _objects(file: Path, values: Iterable[tuple[Any, Any]]) -> Read:
 def first_field(row: dict[str, Any], *names: str) -> Any:
     """The value of the first of these fields that is there and not empty, or None."""
     return next((row[name] for name in names if row.get(name) not in (None, "")), None)
+
+
+def words_of(text: str) -> str:
+    """The question without the mark that some files put where its image goes: the image is shown as an image."""
+    return _PLACEHOLDER.sub("", text).strip()
 
 
 def image_folders(data: Path) -> Iterator[Path]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from interv.prompt import Picture
 from studies.tasks.columns import hub_rows, opened, parquet_rows
-from studies.tasks.reading import Flaw, find_image, first_field, image_flaw, read_table
+from studies.tasks.reading import Flaw, find_image, first_field, image_flaw, read_table, words_of
 
 HUB = "PKU-Alignment/MM-SafetyBench"
 KIND = "SD_TYPO"  # the images of the paper: a picture with the key phrase written below it
@@ -118,7 +118,7 @@ def _item(scenario: str, number: str, row: Any, data: Path) -> Item:
 
 
 def _made(scenario: str, number: str, text: Any, image: Picture | None, flaw: str) -> Item:
-    question = text.strip() if isinstance(text, str) else ""
+    question = words_of(text) if isinstance(text, str) else ""
     return Item(f"{scenario}/{number}", scenario, behavior_of(scenario), question, image, flaw)
 
 

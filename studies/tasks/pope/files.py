@@ -7,7 +7,7 @@ from typing import Any
 
 from interv.prompt import Picture
 from studies.tasks.columns import hub_rows, opened, parquet_rows
-from studies.tasks.reading import Flaw, Read, find_image, first_field, image_flaw, image_folders, read_rows
+from studies.tasks.reading import Flaw, Read, find_image, first_field, image_flaw, image_folders, read_rows, words_of
 
 HUB = "lmms-lab/POPE"
 SHIPPED = Path(__file__).parent / "data" / "coco_pope_random.json"
@@ -131,7 +131,7 @@ def _question(place: str, row: dict[str, Any], file: Path, folders: Sequence[Pat
         id_, flaw = f"{id_} ({place})", f"has the label {label!r}; it must be yes or no"
     elif path is None:
         flaw = f"its image {name} is not in the data folder"
-    return Question(id_, name, path, str(text).split(ONE_WORD)[0].strip(), label, subset, flaw=flaw)
+    return Question(id_, name, path, words_of(str(text).split(ONE_WORD)[0]), label, subset, flaw=flaw)
 
 
 def _subset_of(stem: str) -> str:
@@ -160,7 +160,7 @@ def _columns(rows: Iterable[dict[str, Any] | Flaw]) -> Iterator[Question | Flaw]
             pictures[name] = pictures[name] if name in pictures else opened(row.get("image"))
         except ValueError as error:
             flaw = flaw or str(error)
-        yield Question(id_, name, pictures.get(name), str(text).strip(), label, subset, flaw=flaw)
+        yield Question(id_, name, pictures.get(name), words_of(str(text)), label, subset, flaw=flaw)
 
 
 def _checked(found: Iterable[Question | Flaw]) -> Rows:
