@@ -57,7 +57,7 @@ def opened(picture: Picture) -> Image.Image:
     if isinstance(name, str) and _ADDRESS.match(name) and not (isinstance(picture, Mapping) and picture.get("bytes")):
         raise ValueError(f"The image {name[:80]} is an address; download it, and give the file's path or a PIL image.")
     try:
-        image = picture if isinstance(picture, Image.Image) else Image.open(_source(picture))
+        image = picture if isinstance(picture, Image.Image) else Image.open(source(picture))
         sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
         image = ImageOps.exif_transpose(image)
         if sixteen or image.mode in _WHITES:
@@ -70,7 +70,8 @@ def opened(picture: Picture) -> Image.Image:
         raise ValueError(f"The image {name} cannot be read ({error}); give a file that Pillow can open.") from error
 
 
-def _source(picture: Any) -> Any:
+def source(picture: Picture) -> Any:
+    """What Pillow opens: the path, or the bytes of a row. Raises ValueError for a row that has neither."""
     if not isinstance(picture, Mapping):
         return picture
     if picture.get("bytes"):

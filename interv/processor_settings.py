@@ -52,8 +52,7 @@ def bound_pixels(processor: Any, least: int | None, most: int | None) -> None:
     Raises ValueError for a processor whose images have a size of their own, and for bounds that no image can meet.
     """
     images = processor.image_processor
-    size = getattr(images, "size", None)
-    own = dict(size or {})
+    own = dict(getattr(images, "size", None) or {})
     if not hasattr(images, "merge_size") or not (own.get("shortest_edge") and own.get("longest_edge")):
         raise ValueError(
             f"max_pixels and min_pixels bound the images of Qwen2-VL and its kin; {type(images).__name__} has sizes of "
@@ -68,4 +67,4 @@ def bound_pixels(processor: Any, least: int | None, most: int | None) -> None:
     low, high = least or own["shortest_edge"], most or own["longest_edge"]
     # One that is given alone moves the checkpoint's other bound where that stands in its way.
     low, high = (min(low, high), high) if most else (low, max(low, high))
-    images.size = type(size)(shortest_edge=low, longest_edge=high)
+    images.size = type(images.size)(shortest_edge=low, longest_edge=high)

@@ -53,7 +53,7 @@ class Prompt:
         if isinstance(self.image, Sequence) and not isinstance(self.image, str):
             object.__setattr__(self, "image", tuple(self.image))
         object.__setattr__(self, "history", turns_of(self.history))
-        if (placed := unnamed(self.history)) > len(listed(self.image)):
+        if (placed := unnamed(turns_of(self.history))) > len(listed(self.image)):
             raise ValueError(
                 f"The history shows {placed} images without saying which, and the prompt has "
                 f"{len(listed(self.image))}; give as many, or name each: {{'type': 'image', 'image': ...}}."
@@ -63,7 +63,7 @@ class Prompt:
     def turns(self) -> tuple[Turn, ...]:
         """All turns but a forced answer: system, history, and the question behind the images that are left for it."""
         first: list[Turn] = [("system", self.system)] if self.system is not None else []
-        history: tuple[Turn, ...] = self.history  # type: ignore[assignment]  # since __post_init__
+        history = turns_of(self.history)
         left = (Shown(),) * (len(listed(self.image)) - unnamed(history))
         return (*first, *history, ("user", (*left, self.question)))
 

@@ -49,7 +49,7 @@ def rendered(
 
 
 def render(processor: Any, prompt: Prompt) -> str:
-    """The prompt's text, as the chat template writes it. Control tokens that stand in the user's own text are marked."""
+    """The prompt's text, as the chat template writes it; control tokens in the user's own words are marked."""
     return processor.apply_chat_template(
         mark_control_tokens(prompt.messages(), _control_tokens(processor)),
         tokenize=False,

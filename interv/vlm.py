@@ -10,7 +10,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from interv.checks import check_images, check_list, check_ops, check_prefill, check_prompt_ops, check_prompts, check_site
+from interv.checks import (
+    check_images,
+    check_list,
+    check_ops,
+    check_prefill,
+    check_prompt_ops,
+    check_prompts,
+    check_site,
+)
 from interv.decoding import Decoding
 from interv.encoding import Encoded, encode
 from interv.hooks import installed
@@ -63,10 +71,9 @@ class VLM:
 
         `dtype` is the checkpoint's own unless told; embedded models are computed in float32. Options are device_map,
         attn_implementation, load_in_4bit and load_in_8bit; the first and the last two place the weights themselves, and
-        `device` does not. Others are chat_template, Jinja text or a file, for a checkpoint that has none or another; and
-        max_pixels and min_pixels, between which Qwen2-VL and its kin scale an image: a token stands for 784 pixels.
-        Raises ValueError where nothing has the name, where there is no chat template, or where the model's family has
-        no row in `interv/layouts.py`.
+        `device` does not. Further ones are chat_template, as Jinja text or a file, and max_pixels and min_pixels,
+        between which Qwen2-VL and its kin scale an image, a token for each 784. Raises ValueError where nothing has the
+        name, where there is no chat template, or where the family has no row in `interv/layouts.py`.
         """
         model, processor = load(name, dtype=dtype, revision=revision, local_files_only=local_files_only, **options)
         placed = any(options.get(option) for option in ("device_map", "load_in_4bit", "load_in_8bit"))

@@ -61,7 +61,7 @@ class Recipe:
         prompt_suffix: the prompt baseline's words. Paper, Sec. 4.
         parser: how a reply becomes a label. Code, POPE: the wanted word anywhere in the first 15 characters; paper:
             yes or no in the first 12 tokens; "task": the task's own.
-        max_pixels, min_pixels: between which an image is scaled, where the model takes any size. Both: the checkpoint's.
+        max_pixels, min_pixels: between which Qwen2-VL scales an image. Both: the checkpoint's own.
         judge: of a reply's harm and deference. Both, safety: Llama-Guard-3-8B and fixed phrases.
     """
 

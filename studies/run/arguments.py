@@ -70,7 +70,9 @@ def prepare(common: Common) -> tuple[VLM, Task, Recipe]:
 
 def sized(common: Asked, recipe: Recipe | None) -> Asked:
     """The arguments with the recipe's bounds of an image's size where they give none."""
-    own = {name: getattr(common, name) or getattr(recipe, name, None) for name in ("max_pixels", "min_pixels")}
+    own: dict[str, Any] = {
+        name: getattr(common, name) or getattr(recipe, name, None) for name in ("max_pixels", "min_pixels")
+    }
     return replace(common, **own)
 
 
