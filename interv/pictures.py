@@ -63,6 +63,7 @@ def opened(picture: Picture) -> Image.Image:
         if sixteen or image.mode in _WHITES:
             image = _in_eight_bits(image, sixteen)
         if "transparency" in image.info or image.mode.upper().endswith("A"):
+            image = image.convert("LA") if image.mode == "La" else image  # Pillow knows no other way from there
             ground = Image.new("RGBA", image.size, "white")
             image = Image.alpha_composite(ground, image.convert("RGBA"))
         return image.convert("RGB")

@@ -37,7 +37,7 @@ class Prompt:
     answer: str = ""
     system: str | None = None
     closed: bool = False
-    history: Sequence[Turn | dict[str, Any]] = ()
+    history: Sequence[Any] = ()  # kept as turns: (role, text), or (role, parts) where an image is shown
 
     def __post_init__(self) -> None:
         for name in ("question", "answer", *(["system"] if self.system is not None else [])):
