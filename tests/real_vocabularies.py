@@ -103,7 +103,7 @@ def byte_level() -> PreTrainedTokenizerFast:
 
 
 @cache
-def byte_fallback(pad: str | None = "<pad>") -> PreTrainedTokenizerFast:
+def byte_fallback() -> PreTrainedTokenizerFast:
     """LLaMA's kind: a blank before the text, blanks as letters, no words, and bytes for letters that it has not."""
     trained = Tokenizer(models.BPE())
     trained.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -125,14 +125,13 @@ def byte_fallback(pad: str | None = "<pad>") -> PreTrainedTokenizerFast:
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    padding = {} if pad is None else {"pad_token": pad}
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token="<s>",
         eos_token="</s>",
         unk_token="<unk>",
+        pad_token="<pad>",
         extra_special_tokens={"image_token": "<image>"},
-        **padding,
     )
 
 

@@ -1,4 +1,4 @@
-"""What a user writes is text: no word of a question, an answer, a system turn or an earlier turn acts as a control token."""
+"""What a user writes is text: no word of a question, an answer, a system or an earlier turn acts as a control token."""
 
 from dataclasses import replace
 from typing import Any
