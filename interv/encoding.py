@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from interv.display import OneLine
 from interv.layouts import layout_of
 from interv.prompt import Prompt
-from interv.rendering import PromptError, rendered
+from interv.rendering import PromptError, render, rendered
 from interv.scope import last_position
 
 
@@ -123,7 +123,7 @@ def encode(
     if not prompts:
         raise ValueError("There are no prompts; give at least one.")
     nested = layout_of(model.config.model_type).images_by_prompt
-    batch = rendered(processor, prompts, images_of, nested).to(model.device)
+    batch = rendered(processor, prompts, images_of, nested, render).to(model.device)
     ids, mask = batch.pop("input_ids"), batch.pop("attention_mask")
     per_token = {name: value for name, value in batch.items() if value.shape == ids.shape}
     media = {name: value for name, value in batch.items() if name not in per_token}

@@ -28,26 +28,6 @@ class PromptError(ValueError):
         return type(self), (self.index, self.reason)
 
 
-def rendered(
-    processor: Any, prompts: Sequence[Prompt], images_of: Callable[[Prompt], list[Image.Image]], nested: bool
-) -> BatchFeature:
-    """What the processor makes of the prompts, padded on the left; `nested` gives it a list of images for each.
-
-    Raises PromptError for the first prompt that fails by itself too.
-    """
-    try:
-        return _processed(processor, prompts, images_of, nested)
-    except MemoryError:
-        raise
-    except Exception as error:  # templates and image processors raise whatever lies below them
-        for index, prompt in enumerate(prompts):
-            try:
-                _processed(processor, [prompt], images_of, nested)
-            except Exception as own:
-                raise PromptError(index, str(own) or type(own).__name__) from own
-        raise error
-
-
 def render(processor: Any, prompt: Prompt) -> str:
     """The prompt's text, as the chat template writes it; control tokens in the user's own words are marked."""
     return processor.apply_chat_template(
@@ -75,12 +55,40 @@ def _any_of(tokens: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
 
 
+def rendered(
+    processor: Any,
+    prompts: Sequence[Prompt],
+    images_of: Callable[[Prompt], list[Image.Image]],
+    nested: bool,
+    write: Callable[[Any, Prompt], str] = render,
+) -> BatchFeature:
+    """What the processor makes of the prompts, padded on the left; `nested` gives it a list of images for each.
+
+    Raises PromptError for the first prompt that fails by itself too.
+    """
+    try:
+        return _processed(processor, prompts, images_of, nested, write)
+    except MemoryError:
+        raise
+    except Exception as error:  # templates and image processors raise whatever lies below them
+        for index, prompt in enumerate(prompts):
+            try:
+                _processed(processor, [prompt], images_of, nested, write)
+            except Exception as own:
+                raise PromptError(index, str(own) or type(own).__name__) from own
+        raise error
+
+
 def _processed(
-    processor: Any, prompts: Sequence[Prompt], images_of: Callable[[Prompt], list[Image.Image]], nested: bool
+    processor: Any,
+    prompts: Sequence[Prompt],
+    images_of: Callable[[Prompt], list[Image.Image]],
+    nested: bool,
+    write: Callable[[Any, Prompt], str],
 ) -> BatchFeature:
     by_prompt = [images_of(prompt) for prompt in prompts]
     images = [image for own in by_prompt for image in own]
-    texts = [render(processor, prompt) for prompt in prompts]
+    texts = [write(processor, prompt) for prompt in prompts]
     batch = processor(
         text=texts,
         images=by_prompt if images and nested else images or None,

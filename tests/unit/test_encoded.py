@@ -52,7 +52,7 @@ def test_a_head_that_cuts_an_image_is_refused(vlm: VLM) -> None:
 
 def test_a_prompt_that_ends_with_its_image_is_refused(vlm: VLM, monkeypatch: pytest.MonkeyPatch) -> None:
     image = vlm.processor.image_token
-    monkeypatch.setattr("interv.rendering.render", lambda processor, prompt: f"what {image}")
+    monkeypatch.setattr("interv.encoding.render", lambda processor, prompt: f"what {image}")
     with pytest.raises(ValueError, match="question must come after"):
         vlm.encode([Prompt(ASKS[0].images(), "what?")])
 
