@@ -50,11 +50,11 @@ def check_list(values: object) -> None:
         raise TypeError(f"A list is needed here, also for one {type(values).__name__}: put it into brackets.")
 
 
-def check_prompts(prompts: object) -> None:
-    """Raise TypeError for what is no list of prompts, nor a prefill of them."""
+def check_prompts(prompts: object, model: nn.Module) -> None:
+    """Raise TypeError for what is no list of prompts nor a prefill of them, ValueError for one of another model."""
     check_list(prompts)
-    if isinstance(prompts, Prefill | Encoded):
-        return
+    if isinstance(prompts, Prefill):
+        return check_prefill(prompts, model)
     way = "give a list of prompts: [Prompt(image, question)], with None for no image"
     if isinstance(prompts, str | bytes | Mapping) or not isinstance(prompts, Sequence):
         raise TypeError(f"Prompts came as a {type(prompts).__name__}; {way}.")

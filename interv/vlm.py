@@ -10,15 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from interv.checks import (
-    check_images,
-    check_list,
-    check_ops,
-    check_prefill,
-    check_prompt_ops,
-    check_prompts,
-    check_site,
-)
+from interv.checks import check_images, check_list, check_ops, check_prompt_ops, check_prompts, check_site
 from interv.decoding import Decoding
 from interv.encoding import Encoded, encode
 from interv.hooks import installed
@@ -99,7 +91,7 @@ class VLM:
 
     def encode(self, prompts: Sequence[Prompt]) -> Encoded:
         """The prompts as the model's inputs, padded on the left."""
-        check_prompts(prompts)
+        check_prompts(prompts, self.model)
         return encode(self.model, self.processor, prompts)
 
     def encode_variants(self, variants: Sequence[Sequence[Prompt]]) -> list[Encoded]:
@@ -241,10 +233,8 @@ class VLM:
 
     def _start(self, prompts: Sequence[Prompt] | Prefill, ops: Sequence[Op]) -> tuple[Prefill, Plan]:
         """The prefill to decode from. Ops that reach into the prompt run it once more, up to its last token."""
-        check_prompts(prompts)
+        check_prompts(prompts, self.model)
         plan = self._plan(ops, len(prompts))
-        if isinstance(prompts, Prefill):
-            check_prefill(prompts, self.model)
         if not any(op.scope in PROMPT_SCOPES for op in ops):
             return prompts if isinstance(prompts, Prefill) else self.prefill(prompts), plan
         encoded = prompts.encoded if isinstance(prompts, Prefill) else self.encode(prompts)

@@ -40,7 +40,7 @@ def steer(
     Raises ValueError where strengths, vectors or contexts are not one a prompt, where logits are asked of several
     batches, and as `vlm.generate` does.
     """
-    check_prompts(prompts)
+    check_prompts(prompts, vlm.model)
     strengths = strength if isinstance(strength, Tensor) and strength.ndim else None
     for name, own in (("strengths", strengths), ("vectors", vectors), ("contexts", contexts)):
         if own is not None and len(own) != len(prompts):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from interv import VLM
 from methods import ContrastPair, capture_contrasts
-from methods.shared_prefix import Pool
+from methods.contrasts.shared_prefix import Pool
 from tests.property import places
 from tests.property.cases import Ask, Case
 from tests.property.reference import close, from_scratch, full_pass, own_inputs

@@ -9,15 +9,14 @@ from PIL import Image
 
 from interv import Prompt
 from methods import NoSteering
-from studies.parts.bench import sized
-from studies.parts.preparing import Common, prepare
-from studies.parts.results import Results
-from studies.parts.units import Setting
+from studies.fit.setting import Setting
 from studies.recipes import RECIPES, Recipe
-from studies.run import _batches, readable
+from studies.run.answer import _batches, readable
+from studies.run.arguments import Common, prepare, sized
+from studies.run.results import Results
 from studies.tasks import TASKS, Example
-from studies.tasks.mm_safety_files import _made
-from studies.tasks.pope_files import load_questions
+from studies.tasks.mm_safety.files import _made
+from studies.tasks.pope.files import load_questions
 from studies.tasks.reading import words_of
 from tests.studies.benchmark_files import picture, save_pictures, write_lines, write_parquet
 from tests.tiny_models import build

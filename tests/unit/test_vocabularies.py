@@ -6,7 +6,7 @@ import torch
 
 from interv import Prompt
 from methods import P2S, Query, steer
-from studies.tasks.pope import FIRST_TOKENS, parse_first_characters, parse_first_word, parse_official
+from studies.tasks.pope.pope import FIRST_TOKENS, parse_first_characters, parse_first_word, parse_official
 from tests.property.reference import bitwise
 from tests.real_vocabularies import BPE, LLAVA_TEMPLATE, MERGES, QWEN_TEMPLATE, build_bpe
 from tests.unit.test_ways_of_generating import PROMPTS, picture
