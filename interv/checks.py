@@ -54,7 +54,8 @@ def check_prompts(prompts: object, model: nn.Module) -> None:
     """Raise TypeError for what is no list of prompts nor a prefill of them, ValueError for one of another model."""
     check_list(prompts)
     if isinstance(prompts, Prefill):
-        return check_prefill(prompts, model)
+        check_prefill(prompts, model)
+        return
     way = "give a list of prompts: [Prompt(image, question)], with None for no image"
     if isinstance(prompts, str | bytes | Mapping) or not isinstance(prompts, Sequence):
         raise TypeError(f"Prompts came as a {type(prompts).__name__}; {way}.")
