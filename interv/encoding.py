@@ -10,11 +10,13 @@ from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from interv.devices import device_of
 from interv.display import OneLine
 from interv.layouts import layout_of
 from interv.prompt import Prompt
 from interv.rendering import PromptError, render, rendered
 from interv.scope import last_position
+from interv.turns import turn_of
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,8 @@ def encode(
     if not prompts:
         raise ValueError("There are no prompts; give at least one.")
     nested = layout_of(model.config.model_type).images_by_prompt
-    batch = rendered(processor, prompts, images_of, nested, render).to(model.device)
+    with turn_of(processor.tokenizer):
+        batch = rendered(processor, prompts, images_of, nested, render).to(device_of(model))
     ids, mask = batch.pop("input_ids"), batch.pop("attention_mask")
     per_token = {name: value for name, value in batch.items() if value.shape == ids.shape}
     media = {name: value for name, value in batch.items() if name not in per_token}

@@ -2,21 +2,23 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from functools import cached_property
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from torch import Tensor, nn
+from transformers import DynamicCache
 
+from interv.adapters import own_model
 from interv.checks import check_images, check_list, check_ops, check_prompt_ops, check_prompts, check_site
 from interv.decoding import Decoding
+from interv.devices import device_of
 from interv.encoding import Encoded, encode
 from interv.hooks import installed
+from interv.identity import Fingerprint, preprocessing_of
 from interv.images import ImagesOnce
 from interv.layouts import layout_of
-from interv.loading import fingerprint_of, load
+from interv.loading import load
 from interv.op_values import Tokens
 from interv.ops import Capture, Op
 from interv.plan import Plan
@@ -38,15 +40,17 @@ class VLM:
     runs with and without ops differ by the ops alone.
     """
 
-    def __init__(self, model: PreTrainedModel, processor: Any, name: str = "") -> None:
-        self.model = model.eval()
-        self.name = name or model.config.name_or_path or type(model).__name__
+    def __init__(self, model: nn.Module, processor: Any, name: str = "") -> None:
+        """A model of transformers, or peft's around one: `self.model` is the one inside, with the adapter's layers."""
+        self.model = own_model(model).eval()
+        self.name: str = name or self.model.config.name_or_path or type(self.model).__name__
         self.processor = ready(processor, self.name)
-        self.layout = layout_of(model.config.model_type)
-        text = model.config.get_text_config()
+        self.layout = layout_of(self.model.config.model_type)
+        text = self.model.config.get_text_config()
         self.n_layers: int = text.num_hidden_layers
         self.d_model: int = text.hidden_size
-        self._runner = Runner(model, self.layout, self.n_layers)
+        self._runner = Runner(self.model, self.layout, self.n_layers)
+        self._fingerprint = Fingerprint(self.model)
 
     @classmethod
     def load(
@@ -74,10 +78,15 @@ class VLM:
     def __repr__(self) -> str:
         return f"VLM({self.name}: {type(self.model).__name__}, {self.n_layers} blocks, width {self.d_model})"
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """Sixteen hex digits that tell models apart by their weights; worked out once, when it is first asked for."""
-        return fingerprint_of(self.model)
+        """Sixteen hex digits that tell models apart by their weights and adapters, as they are now."""
+        return str(self._fingerprint)
+
+    @property
+    def preprocessing(self) -> dict[str, str | None]:
+        """What makes a prompt the model's inputs, as it is now: template, tokenizer, image processor and libraries."""
+        return preprocessing_of(self.processor)
 
     @property
     def pad_token_id(self) -> int:
@@ -171,9 +180,8 @@ class VLM:
         inputs = prefill.decoding_inputs()
         cache = inputs.pop("past_key_values")
         inputs |= {"input_ids": inputs["input_ids"][:, -1:], "position_ids": inputs["position_ids"][..., -1:]}
-        output = self._runner.forward(
-            plan, Step.of_token(len(prefill), self.model.device, generated=False), inputs, cache
-        )
+        step = Step.of_token(len(prefill), device_of(self.model), generated=False)
+        output = self._runner.forward(plan, step, inputs, cache)
         plan.check_touched()
         return output.logits[:, -1]
 
@@ -204,15 +212,12 @@ class VLM:
         """
         tokenizer, own = self.processor.tokenizer, self.model.generation_config
         follows = logits or any(isinstance(op, Capture) for op in ops)
-        decoding = Decoding.of(options, own, tokenizer, max_new_tokens, follows=follows)
+        decoding = Decoding.of(options, own, tokenizer, max_new_tokens, follows=follows, seed=seed)
         prefill, plan = self._start(prompts, ops)
-        steps = [Step.of_token(len(prefill), self.model.device, generated=flag) for flag in (False, True)]
+        steps = [Step.of_token(len(prefill), device_of(self.model), generated=flag) for flag in (False, True)]
         inputs = prefill.decoding_inputs(decoding.copies, max_new_tokens)
         settings = {**decoding.settings, **inputs, "output_logits": logits}
-        with torch.random.fork_rng(enabled=seed is not None):
-            if seed is not None:
-                torch.manual_seed(seed)
-            output = self._runner.generate(plan, lambda count: steps[count > 0], settings)
+        output = self._runner.generate(plan, lambda count: steps[1 if count else 0], settings)
         plan.check_touched()
         return replies_of(output, plan, decoding, tokenizer, prefill.encoded.input_ids.shape[1])
 
@@ -239,6 +244,5 @@ class VLM:
             return prompts if isinstance(prompts, Prefill) else self.prefill(prompts), plan
         encoded = prompts.encoded if isinstance(prompts, Prefill) else self.encode(prompts)
         check_prompt_ops(ops, encoded)
-        return Prefill(
-            self.model, encoded, self._runner.fill(plan, prompt_step(encoded, last=False), encoded), {}
-        ), plan
+        cache = self._runner.fill(plan, prompt_step(encoded, last=False), encoded)
+        return Prefill(self.model, encoded, cache, {}), plan

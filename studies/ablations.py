@@ -29,10 +29,8 @@ from studies.fit.variants import (
     standardised_contexts,
     variants,
 )
-from studies.measure.examples import ALL
+from studies.measure import ALL, Metric, Record, Row, estimate, group
 from studies.measure.fidelity import agreement, averaged, dead
-from studies.measure.metric import Metric, Record, Row
-from studies.measure.tables import estimate, group
 from studies.recipes.recipe import Recipe
 from studies.report.conclusion import table_of
 from studies.report.figures.bars import ablation_bars

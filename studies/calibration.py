@@ -29,8 +29,7 @@ from studies.fit.fitting import STEERING
 from studies.fit.method_traits import needs_vectors
 from studies.fit.selection import BUDGET, STRENGTHS, Choice, Grid, thinned
 from studies.fit.setting import Setting
-from studies.measure.metric import Record, Row
-from studies.measure.tables import GROUP
+from studies.measure import GROUP, Record, Row
 from studies.report.conclusion import table_of
 from studies.report.figures.style import both
 from studies.report.validation import about, finish, judged_rows

@@ -20,8 +20,7 @@ from methods import L2S, ContrastBank, MeanSteering, capture_contrasts
 from methods.steerer import Fitted
 from studies.fit.method_traits import reads_context, seeded
 from studies.fit.selection import Choice, Grid, curves, drawn, ranked, thinned, winners
-from studies.measure.metric import Record, Row
-from studies.measure.tables import GROUP
+from studies.measure import GROUP, Record, Row
 from studies.recipes.recipe import Recipe
 from studies.report.conclusion import conclude, table_of
 from studies.report.validation import rows_of

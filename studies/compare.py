@@ -17,8 +17,7 @@ from studies.fit.controls import YES_NO_CONTROLS, LogitThreshold, answer_words, 
 from studies.fit.fitting import STEERING
 from studies.fit.method_traits import seeded
 from studies.fit.selection import Choice, Grid, curves, drawn, finalists, ranked, thinned, winners
-from studies.measure.metric import Record, Row
-from studies.measure.tables import GROUP
+from studies.measure import GROUP, Record, Row
 from studies.report.conclusion import conclude, table_of
 from studies.report.figures.picture import comparison_picture
 from studies.report.validation import rows_of

@@ -22,9 +22,8 @@ from more_itertools import map_reduce
 from studies.fit.fitting import STEERING
 from studies.fit.method_traits import adds, needs_vectors, reads_context
 from studies.fit.selection import Choice, Grid, first_of_each, floor, winners
+from studies.measure import GROUP, Metric, Record, Row, difference, estimate, group
 from studies.measure.fidelity import agreement, averaged
-from studies.measure.metric import Metric, Record, Row
-from studies.measure.tables import GROUP, difference, estimate, group
 from studies.report.conclusion import table_of
 from studies.report.figures.heatmaps import heat_maps, over_layers
 from studies.report.figures.style import both

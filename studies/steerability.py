@@ -18,11 +18,9 @@ import torch
 from studies.fit.fitting import STEERING
 from studies.fit.method_traits import adds, needs_vectors
 from studies.fit.selection import Choice, Grid, winners
-from studies.measure.examples import ALL
+from studies.measure import ALL, Record, Row, by_setting, called, estimate, group, ratio
 from studies.measure.fidelity import added, agreement, averaged
 from studies.measure.geometry import alike, on_plane, plane
-from studies.measure.metric import Record, Row, ratio
-from studies.measure.tables import by_setting, called, estimate, group
 from studies.report.conclusion import table_of
 from studies.report.figures.inputs import cosines, helped_and_hurt, projection
 from studies.report.figures.style import both

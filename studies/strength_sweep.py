@@ -14,8 +14,7 @@ from dataclasses import dataclass, replace
 from studies.fit.controls import YES_NO_CONTROLS, is_yes_no
 from studies.fit.fitting import STEERING
 from studies.fit.selection import BUDGET, Choice, Grid, curves, drawn, floor, winners
-from studies.measure.metric import Record
-from studies.measure.tables import called, group
+from studies.measure import Record, called, group
 from studies.report.conclusion import table_of
 from studies.report.figures.style import both
 from studies.report.figures.tradeoff import front, points, trade_off

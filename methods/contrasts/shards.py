@@ -16,6 +16,7 @@ from interv import VLM
 from interv.pictures import Picture
 from methods.contrasts.bank import ContrastBank
 from methods.contrasts.pair import ContrastPair
+from methods.contrasts.separate import separate
 
 SHARD_BYTES = 256 * 2**20  # what is held before it is written, and what a kill may cost
 NAMES = ("context", "positive", "negative", "agnostic")
@@ -48,6 +49,7 @@ class Store:
             "layers": list(layers),
             "width": vlm.d_model,
             "fingerprint": vlm.fingerprint,
+            "preprocessing": vlm.preprocessing,
             "agnostic": agnostic,
             "settings": {name: value for name, value in settings.items() if name != "layers"},
             "asked": _digest(pooled),
@@ -57,10 +59,10 @@ class Store:
         known = json.loads((path / _PLAN).read_text()) if (path / _PLAN).exists() else None
         if known is None:
             _replace(path / _PLAN, lambda new: new.write_text(json.dumps(plan, indent=1)))
-        elif odd := [name for name, value in json.loads(json.dumps(plan)).items() if known.get(name) != value]:
+        elif odd := _differing(known, json.loads(json.dumps(plan))):
             raise ValueError(
-                f"{path} was begun with other {', '.join(odd)}; pass the same pairs and settings to go on, or another "
-                "folder."
+                f"{path} was begun with other {', '.join(odd)}; pass the same pairs, settings and processor to go on, "
+                "or another folder."
             )
         return cls.of(path)
 
@@ -91,7 +93,7 @@ class Store:
         """One shard, whole or not at all: it gets its name when it is complete."""
         names = NAMES if self.agnostic else NAMES[:3]
         empty = torch.zeros(0, len(self.layers), self.width)
-        tensors = {name: empty if bank is None else getattr(bank, name).contiguous() for name in names}
+        tensors = separate({name: empty if bank is None else getattr(bank, name) for name in names})
         card = {"behavior": bank.behavior if bank else (), "id": bank.id if bank else (), "skipped": list(skipped)}
         _replace(self.path(number), lambda new: save_file(tensors, new, metadata={_CARD: json.dumps(card)}))
 
@@ -116,6 +118,18 @@ class Store:
             self.fingerprint,
             tuple((id_, reason) for id_, reason in card["skipped"]),
         )
+
+
+def _differing(known: dict[str, Any], plan: dict[str, Any]) -> list[str]:
+    """The names of what is not as it was, the parts of the preprocessing by theirs."""
+    odd = [name for name, value in plan.items() if known.get(name) != value]
+    if "preprocessing" not in odd:
+        return odd
+    if "preprocessing" not in known:
+        return [*(name for name in odd if name != "preprocessing"), "preprocessing (of which it says nothing)"]
+    before, now = known["preprocessing"], plan["preprocessing"]
+    parts = [f"{name} ({before.get(name)}, now {value})" for name, value in now.items() if before.get(name) != value]
+    return [*(name for name in odd if name != "preprocessing"), *parts]
 
 
 def _digest(pooled: Sequence[tuple[ContrastPair, str]]) -> str:

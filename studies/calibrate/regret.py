@@ -8,9 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator, PercentFormatter
 
 from studies.calibrate.search import Account, Search, interleaved
-from studies.measure.examples import ALL
-from studies.measure.metric import Record
-from studies.measure.tables import estimate
+from studies.measure import ALL, Record, estimate
 from studies.report.figures.style import COLORS, LIGHT, Theme, captioned, listed, plain, words
 from studies.tasks.task import Example
 

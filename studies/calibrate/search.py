@@ -12,7 +12,7 @@ from more_itertools import map_reduce
 
 from studies.fit.selection import BUDGET, FINALISTS
 from studies.fit.setting import Setting
-from studies.measure.metric import Row
+from studies.measure import Row
 from studies.tasks.task import Example, Task
 
 # For each setting the rows of its replies to these examples; None is the unsteered model.

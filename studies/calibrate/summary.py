@@ -6,7 +6,7 @@ import numpy as np
 from more_itertools import map_reduce
 
 from studies.calibrate.regret import GOAL
-from studies.measure.metric import Record
+from studies.measure import Record
 from studies.report.tables import ExtraTable
 
 

@@ -13,7 +13,7 @@ from interv import VLM, Prompt, Site
 from methods import NoSteering, Query
 from studies.calibrate.search import Reply
 from studies.fit.setting import Setting
-from studies.measure.metric import Row
+from studies.measure import Row
 from studies.run.answer import answer
 from studies.run.results import Results, key, read_rows
 from studies.run.work import Oracle, own_vectors, side_by_side

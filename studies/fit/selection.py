@@ -5,8 +5,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from studies.measure.metric import Record, Row
-from studies.measure.tables import GROUP, by_setting, called, estimate, group
+from studies.measure import GROUP, Record, Row, by_setting, called, estimate, group
 from studies.recipes import Recipe
 from studies.tasks.task import Example, Task
 

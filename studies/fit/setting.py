@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from methods.steerer import Fitted
 from studies.fit.method_traits import adds, reads_context
-from studies.measure.metric import Row
+from studies.measure import Row
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from studies.judges.failures import note_failures
 from studies.judges.guard import LlamaGuard
 from studies.judges.judge import URL, Judge, LocalJudge
 from studies.judges.verdicts import Outcome
-from studies.measure.metric import Metric, Row, ratio
+from studies.measure import Metric, Row, ratio
 
 FIRST, SECOND = "judged", "judged_again"  # a row's marks by the first judge and by the second
 

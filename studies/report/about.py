@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from studies.measure.metric import Record
+from studies.measure import Record
 
 SPLITS = {"val": "validation", "test": "test", "train": "training"}
 SPLIT_FLAW = "the published split"  # skipped.jsonl's name for a flaw of the whole data rather than of an item

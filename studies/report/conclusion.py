@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from studies.measure.metric import Record, Row
-from studies.measure.tables import table
+from studies.measure import Record, Row, table
 from studies.report.findings import BASELINE, against_best, finding
 from studies.report.page import write_report
 from studies.run.bench import Bench

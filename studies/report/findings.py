@@ -5,9 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from more_itertools import map_reduce
 
-from studies.measure.examples import ALL
-from studies.measure.metric import Metric, Record, Row
-from studies.measure.tables import called, difference, group
+from studies.measure import ALL, Metric, Record, Row, called, difference, group
 from studies.report.figures.style import CONTROLS, ORACLES, label, listed, number, signed, words
 
 BASELINE = "NoSteering"

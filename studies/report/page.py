@@ -16,8 +16,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from PIL import Image
 
-from studies.measure.metric import Record, Row
-from studies.measure.tables import group
+from studies.measure import Record, Row, group
 from studies.report.about import about, breakable, pathless, whole_flaws
 from studies.report.figures import style as figures
 from studies.report.figures.curves import strength_curves

@@ -10,8 +10,7 @@ from typing import Any
 from more_itertools import interleave_longest, map_reduce
 from PIL import Image
 
-from studies.measure.metric import Record, Row
-from studies.measure.tables import group
+from studies.measure import Record, Row, group
 from studies.report.figures.style import CONTROLS, label, listed
 
 EFFECTS = ("changed", "corrected", "harmed")

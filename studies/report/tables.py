@@ -5,8 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from studies.measure.metric import Record
-from studies.measure.tables import called, group
+from studies.measure import Record, called, group
 from studies.report.figures import style as figures
 from studies.report.glossary import sentence
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from studies.fit.selection import Choice, ranked, thinned
-from studies.measure.metric import Record, Row
+from studies.measure import Record, Row
 from studies.report.conclusion import conclude
 from studies.run.bench import Bench
 from studies.tasks.task import Example

@@ -11,7 +11,7 @@ from interv import VLM, Prompt
 from interv.images import shown_by
 from interv.rendering import PromptError
 from studies.fit.setting import Setting
-from studies.measure.metric import Row
+from studies.measure import Row
 from studies.run.results import Results, key
 from studies.run.work import Job, Oracle, Unit, own_vectors, replied
 from studies.tasks.task import Example, Split, Task

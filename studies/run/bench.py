@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 from interv import VLM
+from interv.devices import device_of
 from methods import ContrastBank, Contrasts, capture_contrasts
 from studies.fit.fitting import STEERING, Fits, Kept
 from studies.fit.method_traits import adds, needs_vectors, reads_context, seeded
 from studies.fit.selection import Choice, Grid, thinned
 from studies.fit.setting import Setting
-from studies.measure.examples import some
-from studies.measure.metric import Row
+from studies.measure import Row, some
 from studies.recipes import Recipe
 from studies.run.answer import Workers, answer, readable
 from studies.run.arguments import Common, sized
@@ -190,11 +190,12 @@ def opened(
     settings |= {} if common.data is None else {"data": str(common.data)}
     settings |= {"examples": data_hashes(task), **deciding_judge(task)}
     known: dict[str, Any] = {"seeds": list(seeds), "fingerprint": vlm.fingerprint, "recorded": recorded_judges(task)}
+    known |= {"preprocessing": vlm.preprocessing}
     with (
         Results.open(common.folder(study), settings, **known) as results,
         working(sized(common, recipe), vlm.fingerprint, common.workers, common.ray) as workers,
     ):
-        account = Account(common.batch_size, vlm.model.device, noted(results.folder))
+        account = Account(common.batch_size, device_of(vlm.model), noted(results.folder))
         bench = Bench(vlm, task, recipe, grid, common, results, account, workers)
         results.appended = bench.note_cost
         yield bench

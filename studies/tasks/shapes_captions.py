@@ -8,8 +8,7 @@ from PIL import Image
 
 from interv import Prompt
 from methods import ContrastPair
-from studies.measure.metric import Metric, Record, Row
-from studies.measure.tables import estimate
+from studies.measure import Metric, Record, Row, estimate
 from studies.tasks.chair.words import chair_metrics, listed
 from studies.tasks.task import Example, Split
 from studies.tiny_world.draw import draw

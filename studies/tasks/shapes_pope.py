@@ -12,8 +12,7 @@ from numpy.random import Generator
 
 from interv import Prompt
 from methods import ContrastPair
-from studies.measure.metric import YES_NO, Metric, ratio
-from studies.measure.tables import estimate
+from studies.measure import YES_NO, Metric, estimate, ratio
 from studies.tasks.task import Example, Row, Split
 from studies.tiny_world.draw import draw
 from studies.tiny_world.language import CAREFUL, is_presence_answer, parse_presence, presence_answer, presence_question

@@ -11,8 +11,7 @@ import numpy as np
 
 from interv import Prompt
 from methods import ContrastPair
-from studies.measure.metric import Metric, ratio, unparsable, valid
-from studies.measure.tables import estimate
+from studies.measure import Metric, estimate, ratio, unparsable, valid
 from studies.tasks.task import Example, Row, Split
 from studies.tiny_world.draw import draw
 from studies.tiny_world.language import BE_SAFE, EXPERT_LABELS, REQUEST_QUERIES, SAFETY_LABELS, is_reply, parse_reply

@@ -6,7 +6,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from interv import Prompt
 from methods import ContrastPair
-from studies.measure.metric import Metric, Record, Row
+from studies.measure import Metric, Record, Row
 
 Split = Literal["train", "val", "test"]
 

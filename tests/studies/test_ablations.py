@@ -19,7 +19,7 @@ from studies.fit.variants import (
     standardised_contexts,
     variants,
 )
-from studies.measure.examples import ALL
+from studies.measure import ALL
 from studies.measure.fidelity import dead
 from studies.recipes.named import EMBEDDED_POPE, EMBEDDED_SAFETY
 from studies.run.results import read_rows

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from studies.measure.metric import YES_NO
-from studies.measure.tables import table
+from studies.measure import YES_NO, table
 from studies.report.page import write_report
 from tests.studies.test_report import HOSTILE, make_folder, make_rows
 

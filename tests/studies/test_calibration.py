@@ -15,7 +15,7 @@ from studies.calibrate.trials import Trials, unsteered
 from studies.calibration import Arguments, calibrate, calibration
 from studies.fit.selection import STRENGTHS, thinned
 from studies.fit.setting import Setting
-from studies.measure.metric import Row
+from studies.measure import Row
 from studies.run.results import Results, read_rows
 from studies.tasks import TASKS, Example
 

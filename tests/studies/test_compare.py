@@ -12,8 +12,7 @@ from methods import ContrastPair
 from studies.compare import Arguments, compare
 from studies.fit.controls import LogitThreshold, answer_words, is_yes_no
 from studies.fit.selection import Choice, finalists, ranked, winners
-from studies.measure.metric import accuracy
-from studies.measure.tables import estimate
+from studies.measure import accuracy, estimate
 from studies.recipes import RECIPES
 from studies.report.conclusion import tell
 from studies.run.answer import readable

@@ -1,7 +1,6 @@
 """Laws of the finding: it is computed, and says so whichever way the table falls."""
 
-from studies.measure.metric import accuracy
-from studies.measure.tables import table
+from studies.measure import accuracy, table
 from studies.report.findings import against_best, finding, leaders
 
 

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
-from studies.measure.metric import YES_NO, ratio
-from studies.measure.tables import difference, estimate, table
+from studies.measure import YES_NO, difference, estimate, ratio, table
 
 NAN = float("nan")
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from interv import Prompt
-from studies.measure.tables import estimate
+from studies.measure import estimate
 from studies.recipes.named import CODE_POPE_LLAVA, PAPER_POPE_LLAVA
 from studies.tasks.pope.files import SHIPPED, load_questions
 from studies.tasks.pope.pope import Pope, parse_first_characters, parse_first_word, parse_official

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_rgba
 from PIL import Image
 
-from studies.measure.metric import YES_NO
-from studies.measure.tables import table
+from studies.measure import YES_NO, table
 from studies.report.figures import style as figures
 from studies.report.figures.picture import comparison_picture
 from studies.report.page import write_report

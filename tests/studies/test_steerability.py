@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from studies.measure import Row
 from studies.measure.geometry import alike, on_plane, plane
-from studies.measure.metric import Row
 from studies.report.figures.inputs import cosines, helped_and_hurt, projection
 from studies.steerability import Arguments, effects, steerability
 

@@ -7,8 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from studies.fit.selection import Choice, Grid
-from studies.measure.examples import ALL
-from studies.measure.metric import Record
+from studies.measure import ALL, Record
 from studies.report.figures.tradeoff import front, points, trade_off
 from studies.run.results import read_rows
 from studies.strength_sweep import Arguments, all_strengths, said, strength_sweep

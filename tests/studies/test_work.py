@@ -8,10 +8,9 @@ import torch
 
 from interv import Prompt
 from studies.calibrate.regret import halved
+from studies.measure import YES_NO, Row, difference, estimate, ratio, table
 from studies.measure.fidelity import averaged
 from studies.measure.geometry import alike
-from studies.measure.metric import YES_NO, Row, ratio
-from studies.measure.tables import difference, estimate, table
 from studies.report.validation import apart
 from studies.run.answer import row_of
 from studies.tasks import TASKS, Example

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from studies.measure.metric import Record
+from studies.measure import Record
 from studies.report.figures.style import COLORS, LIGHT, Theme, captioned, number, plain, words
 
 COLOR = COLORS["L2S"]

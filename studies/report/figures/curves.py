@@ -7,9 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from studies.measure.examples import ALL
-from studies.measure.metric import Record
-from studies.measure.tables import called
+from studies.measure import ALL, Record, called
 from studies.report.figures.style import (
     COLORS,
     CONTROLS,

@@ -8,8 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from studies.measure.metric import Record
-from studies.measure.tables import called
+from studies.measure import Record, called
 from studies.report.figures.style import COLORS, LIGHT, MARKERS, Theme, captioned, listed, number, plain, words
 
 WRITTEN_UP_TO = 12  # layers a side; more values than that cannot be read

@@ -7,8 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from studies.measure.metric import Record
-from studies.measure.tables import called
+from studies.measure import Record, called
 from studies.report.figures.style import COLORS, LIGHT, Theme, captioned, listed, number, plain, words
 
 HELPED, HURT = "#009e73", "#d55e00"

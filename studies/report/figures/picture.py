@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from studies.measure.metric import Row
+from studies.measure import Row
 from studies.report.figures.style import LIGHT, Theme, label, listed
 
 RIGHT, WRONG = ("\u2713", "#0b7d69"), ("\u2717", "#c8500a")

@@ -16,9 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from more_itertools import unique_everseen
 
-from studies.measure.examples import ALL
-from studies.measure.metric import Record
-from studies.measure.tables import GROUP, called, group
+from studies.measure import ALL, GROUP, Record, called, group
 
 # The order in which methods are listed, and Okabe and Ito's colours, which also differ for colour-blind readers.
 COLORS = {

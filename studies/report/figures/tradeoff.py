@@ -9,9 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from studies.measure.examples import ALL
-from studies.measure.metric import Record
-from studies.measure.tables import GROUP, called, group
+from studies.measure import ALL, GROUP, Record, called, group
 from studies.report.figures.style import (
     COLORS,
     CONTROLS,

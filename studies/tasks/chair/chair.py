@@ -15,8 +15,7 @@ from methods import ContrastPair
 from studies.judges.panel import Panel, mean_mark, without_mark
 from studies.judges.questions import Duel, compare_captions
 from studies.judges.verdicts import Verdicts
-from studies.measure.metric import Metric
-from studies.measure.tables import estimate
+from studies.measure import Metric, estimate
 from studies.recipes.named import CHAIR_LLAVA
 from studies.recipes.recipe import Recipe
 from studies.tasks.chair.files import Shown, load_images

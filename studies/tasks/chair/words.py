@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from unicodedata import normalize
 
-from studies.measure.metric import Metric, Row, ratio, unparsable, valid
+from studies.measure import Metric, Row, ratio, unparsable, valid
 
 Mentions = Callable[[str], list[str]]
 

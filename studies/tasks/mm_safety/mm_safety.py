@@ -18,8 +18,7 @@ from studies.judges.guard import Exchange
 from studies.judges.panel import Panel, mean_mark, without_mark
 from studies.judges.questions import Reply, rate
 from studies.judges.verdicts import Verdicts
-from studies.measure.metric import Metric, ratio, unparsable, valid
-from studies.measure.tables import estimate
+from studies.measure import Metric, estimate, ratio, unparsable, valid
 from studies.recipes.named import PAPER_SAFETY_LLAVA
 from studies.recipes.recipe import Recipe
 from studies.tasks.free_text import well_formed

@@ -11,8 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from methods import ContrastPair
-from studies.measure.metric import YES_NO, Metric, ratio
-from studies.measure.tables import estimate
+from studies.measure import YES_NO, Metric, estimate, ratio
 from studies.recipes.named import PAPER_POPE_LLAVA
 from studies.recipes.recipe import Recipe
 from studies.tasks.free_text import well_formed
