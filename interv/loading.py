@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 
 from interv.adapters import adapted, adapter_config, base_of
 from interv.layouts import layout_of
+from interv.processor_settings import bound_pixels, template_of
 from interv.processors import IMAGE_ONLY
 
 EMBEDDED = Path(__file__).parent / "embedded"
@@ -29,6 +30,9 @@ def load(
     attn_implementation: str | None = None,
     load_in_4bit: bool = False,
     load_in_8bit: bool = False,
+    chat_template: str | Path | None = None,
+    max_pixels: int | None = None,
+    min_pixels: int | None = None,
 ) -> tuple[PreTrainedModel, Any]:
     """The model and its processor. Raises ValueError with what exists where nothing has the name."""
     embedded = name in embedded_names()
@@ -38,6 +42,7 @@ def load(
             f"{name!r} is no model: it is not embedded ({', '.join(embedded_names())}), no folder here, "
             "and no hub id of the form owner/name."
         )
+    template = None if chat_template is None else template_of(chat_template)
     options: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only or embedded}
     if adapter := None if embedded else adapter_config(source, options):
         model, processor = load(
@@ -52,7 +57,7 @@ def load(
         )
         if any(Path(source, f"{kind}_config.json").exists() for kind in ("processor", "preprocessor")):
             processor = processor_of(source, model.config, options)  # what was trained with may have another template
-        return adapted(model, source, options), processor
+        return adapted(model, source, options), _settled(processor, template, min_pixels, max_pixels)
     config = AutoConfig.from_pretrained(source, **options)
     layout_of(config.model_type)
     model = AutoModelForImageTextToText.from_pretrained(
@@ -63,7 +68,15 @@ def load(
         quantization_config=_quantised(load_in_4bit, load_in_8bit, dtype),
         **options,
     )
-    return model, processor_of(source, config, options)
+    return model, _settled(processor_of(source, config, options), template, min_pixels, max_pixels)
+
+
+def _settled(processor: Any, template: str | None, least: int | None, most: int | None) -> Any:
+    if template is not None:
+        processor.chat_template = template
+    if least is not None or most is not None:
+        bound_pixels(processor, least, most)
+    return processor
 
 
 def processor_of(source: str, config: Any, options: dict[str, Any]) -> Any:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from interv.adapters import own_model
-from interv.checks import check_images, check_list, check_ops, check_prefill, check_prompt_ops, check_site
+from interv.checks import check_images, check_list, check_ops, check_prompt_ops, check_prompts, check_site
 from interv.decoding import Decoding
 from interv.devices import device_of
 from interv.encoding import Encoded, encode
@@ -23,6 +23,7 @@ from interv.op_values import Tokens
 from interv.ops import Capture, Op
 from interv.plan import Plan
 from interv.prefill import Prefill, fork
+from interv.processor_settings import ready
 from interv.prompt import Prompt
 from interv.replies import Replies, replies_of
 from interv.room import pass_on
@@ -42,8 +43,8 @@ class VLM:
     def __init__(self, model: nn.Module, processor: Any, name: str = "") -> None:
         """A model of transformers, or peft's around one: `self.model` is the one inside, with the adapter's layers."""
         self.model = own_model(model).eval()
-        self.processor = processor
         self.name: str = name or self.model.config.name_or_path or type(self.model).__name__
+        self.processor = ready(processor, self.name)
         self.layout = layout_of(self.model.config.model_type)
         text = self.model.config.get_text_config()
         self.n_layers: int = text.num_hidden_layers
@@ -66,8 +67,9 @@ class VLM:
 
         `dtype` is the checkpoint's own unless told; embedded models are computed in float32. Options are device_map,
         attn_implementation, load_in_4bit and load_in_8bit; the first and the last two place the weights themselves, and
-        `device` does not. Raises ValueError where nothing has the name, or where the model's family has no row in
-        `interv/layouts.py`.
+        `device` does not. Further ones are chat_template, as Jinja text or a file, and max_pixels and min_pixels,
+        between which Qwen2-VL and its kin scale an image, a token for each 784. Raises ValueError where nothing has the
+        name, where there is no chat template, or where the family has no row in `interv/layouts.py`.
         """
         model, processor = load(name, dtype=dtype, revision=revision, local_files_only=local_files_only, **options)
         placed = any(options.get(option) for option in ("device_map", "load_in_4bit", "load_in_8bit"))
@@ -98,7 +100,7 @@ class VLM:
 
     def encode(self, prompts: Sequence[Prompt]) -> Encoded:
         """The prompts as the model's inputs, padded on the left."""
-        check_list(prompts)
+        check_prompts(prompts, self.model)
         return encode(self.model, self.processor, prompts)
 
     def encode_variants(self, variants: Sequence[Sequence[Prompt]]) -> list[Encoded]:
@@ -236,10 +238,8 @@ class VLM:
 
     def _start(self, prompts: Sequence[Prompt] | Prefill, ops: Sequence[Op]) -> tuple[Prefill, Plan]:
         """The prefill to decode from. Ops that reach into the prompt run it once more, up to its last token."""
-        check_list(prompts)
+        check_prompts(prompts, self.model)
         plan = self._plan(ops, len(prompts))
-        if isinstance(prompts, Prefill):
-            check_prefill(prompts, self.model)
         if not any(op.scope in PROMPT_SCOPES for op in ops):
             return prompts if isinstance(prompts, Prefill) else self.prefill(prompts), plan
         encoded = prompts.encoded if isinstance(prompts, Prefill) else self.encode(prompts)

@@ -3,17 +3,17 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from interv import VLM
+from interv.pictures import Picture
 from methods.contrasts.bank import ContrastBank
 from methods.contrasts.pair import ContrastPair
 from methods.contrasts.separate import separate
@@ -137,29 +137,30 @@ def _digest(pooled: Sequence[tuple[ContrastPair, str]]) -> str:
     digest = hashlib.sha256()
     known: dict[int, Any] = {}  # the pairs keep their images, so an id stands for one object here
     for pair, pool in pooled:
-        texts = [(p.question, p.answer, p.system, p.closed, p.history) for p in pair.variants()]
+        texts = [(p.messages(), p.answer, p.closed) for p in pair.variants()]
         images = []
         for prompt in pair.variants():
-            if id(prompt.image) not in known:
-                known[id(prompt.image)] = _mark(prompt.image)
-            images.append(known[id(prompt.image)])
+            for picture in prompt.pictures():
+                if id(picture) not in known:
+                    known[id(picture)] = _mark(picture)
+            images.append([known[id(picture)] for picture in prompt.pictures()])
         digest.update(json.dumps([pair.id, pair.behavior, pool, images, texts]).encode())
     return digest.hexdigest()
 
 
-def _mark(image: Any) -> Any:
-    """What tells images apart without opening files: the path and the file's size, or the pixels; in order."""
-    if image is None:
-        return None
+def _mark(image: Picture) -> Any:
+    """What tells images apart without opening files: the path and the file's size, or the bytes or the pixels."""
+    if isinstance(image, Mapping):
+        content = image.get("bytes")
+        return [hashlib.sha256(content).hexdigest()] if content else _mark(str(image.get("path")))
     if isinstance(image, str | Path):
         return [str(image), os.path.getsize(image) if os.path.exists(image) else None]
-    if not isinstance(image, Image.Image):
-        return [_mark(part) for part in image]
     try:
         pixels = image.tobytes()
     except (OSError, SyntaxError, ValueError):  # Pillow reads a file when its pixels are asked for; it is skipped later
         return "unreadable"
-    return [image.mode, image.size, image.getpalette(), hashlib.sha256(pixels).hexdigest()]
+    clear = repr(image.info.get("transparency"))
+    return [image.mode, image.size, image.getpalette(), clear, hashlib.sha256(pixels).hexdigest()]
 
 
 def _replace(path: Path, write: Any) -> None:

@@ -22,7 +22,7 @@ from studies.fit.setting import Setting
 from studies.measure import Row, some
 from studies.recipes import Recipe
 from studies.run.answer import Workers, answer, readable
-from studies.run.arguments import Common
+from studies.run.arguments import Common, sized
 from studies.run.cost import Account, note, noted
 from studies.run.results import Results, read_rows
 from studies.run.workers import working
@@ -54,7 +54,7 @@ class Bench:
             for flaw in getattr(self.task, "flaws", ()):
                 self.results.skip(flaw.id, flaw.reason)
             chosen = thinned(self.task.prompts(split), self.common.limit)
-            self._made["examples", split] = readable(chosen, self.results)
+            self._made["examples", split] = readable(chosen, self.results, self.vlm)
         return self._made["examples", split]
 
     def contrasts(self, split: Split) -> ContrastBank:
@@ -194,7 +194,7 @@ def opened(
     known |= {"preprocessing": vlm.preprocessing}
     with (
         Results.open(common.folder(study), settings, **known) as results,
-        working(common, vlm.fingerprint, common.workers, common.ray) as workers,
+        working(sized(common, recipe), vlm.fingerprint, common.workers, common.ray) as workers,
     ):
         account = Account(common.batch_size, device_of(vlm.model), noted(results.folder))
         bench = Bench(vlm, task, recipe, grid, common, results, account, workers)

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from interv.prompt import Picture
+from interv.pictures import Picture, source
 
 # Processors take a side this short for colour channels; and Qwen2-VL refuses the aspect ratio.
 SMALLEST_SIDE = 4  # pixels
@@ -92,11 +92,11 @@ def image_flaw(picture: Picture) -> str:
     Any mode is fine, CMYK too: a prompt converts it to RGB.
     """
     try:
-        image = picture if isinstance(picture, Image.Image) else Image.open(picture)
+        image = picture if isinstance(picture, Image.Image) else Image.open(source(picture))
         width, height = image.size
         if picture is not image:
             image.close()
-    except BROKEN as error:
+    except (*BROKEN, ValueError) as error:
         return f"cannot be opened as an image ({error})"
     if min(width, height) < SMALLEST_SIDE:
         return f"has {width} x {height} pixels; a side of less than {SMALLEST_SIDE} shows nothing"
