@@ -8,7 +8,7 @@ the base's own mask maker, and a model has that name only while something is to 
 import itertools
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from threading import Lock, get_ident
 from typing import Any
 
@@ -17,6 +17,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask, sdpa_mask
 
+from interv.compiled import as_written
 from interv.attention_pass import Act, Heads, acted
 
 Ask = Callable[[int], list[Act]]  # how often the block ran before -> what is to be done in it now
@@ -41,7 +42,8 @@ def attending(model: nn.Module, asks: Mapping[str, Ask]) -> Iterator[None]:
                 config._attn_implementation = _OURS.get(config._attn_implementation, config._attn_implementation)
             for module, ask in entries:
                 module.__dict__.setdefault(_NAME, []).append(ask)
-        yield
+        with as_written(model, asks) if asks else nullcontext():
+            yield
     finally:
         with _LOCK:
             for module, ask in entries:

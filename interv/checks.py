@@ -1,6 +1,6 @@
 """What is refused at the door, before the model runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Bool
@@ -52,6 +52,21 @@ def check_list(values: object) -> None:
     """Raise TypeError for a single op, prompt or site where a list of them is asked for."""
     if isinstance(values, Prompt | Capture | Edit | Site | str):
         raise TypeError(f"A list is needed here, also for one {type(values).__name__}: put it into brackets.")
+
+
+def check_prompts(prompts: object, model: nn.Module) -> None:
+    """Raise TypeError for what is no list of prompts nor a prefill of them, ValueError for one of another model."""
+    if isinstance(prompts, Prompt):
+        check_list(prompts)
+    if isinstance(prompts, Prefill):
+        check_prefill(prompts, model)
+        return
+    way = "give a list of prompts: [Prompt(image, question)], with None for no image"
+    if isinstance(prompts, str | bytes | Mapping) or not isinstance(prompts, Sequence):
+        raise TypeError(f"Prompts came as a {type(prompts).__name__}; {way}.")
+    for number, prompt in enumerate(prompts):
+        if not isinstance(prompt, Prompt):
+            raise TypeError(f"prompts[{number}] is a {type(prompt).__name__}; {way}.")
 
 
 def check_site(site: Site, model: nn.Module, layout: Layout) -> None:

@@ -7,7 +7,15 @@ from typing import Any
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList, StopStringCriteria
+from transformers import (
+    GenerationConfig,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+    StopStringCriteria,
+)
+
+from interv.sampling import Seeded
 
 _RUN_ALREADY = "the prompt has run already; use installed() and model.generate"
 _SEVERAL = "it proposes several tokens a step, which the scopes cannot tell apart"
@@ -65,17 +73,27 @@ class Decoding:
 
     @classmethod
     def of(
-        cls, options: Mapping[str, Any], own: GenerationConfig, tokenizer: Any, max_new_tokens: int, *, follows: bool
+        cls,
+        options: Mapping[str, Any],
+        own: GenerationConfig,
+        tokenizer: Any,
+        max_new_tokens: int,
+        *,
+        follows: bool,
+        seed: int | None = None,
     ) -> "Decoding":
         """Settle the options over the checkpoint's `own`, greedy unless told otherwise.
 
-        `follows` tells that something is to be read row by row, which beams would mix up. Raises ValueError for an
+        `follows` tells that something is to be read row by row, which beams would mix up; `seed` is of the sampling,
+        which without one draws from the global random state. Raises ValueError for an
         option that would make the ops or the replies wrong.
         """
         given = {name: value for name, value in options.items() if value is not None}
         check(given, follows)
         settings = {**_PINNED, **({} if given.get("do_sample") else _GREEDY), **given}
         settings["max_new_tokens"] = max_new_tokens
+        if seed is not None and settings.get("do_sample"):
+            settings["logits_processor"] = LogitsProcessorList([*(given.get("logits_processor") or []), Seeded(seed)])
         ended = None
         if settings["num_beams"] == 1:
             ended = _ended(settings, tokenizer)

@@ -10,10 +10,13 @@ from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from interv.devices import device_of
 from interv.display import OneLine
 from interv.layouts import layout_of
 from interv.prompt import Prompt
+from interv.rendering import PromptError, render, rendered
 from interv.scope import last_position
+from interv.turns import turn_of
 
 
 @dataclass(frozen=True)
@@ -116,44 +119,25 @@ def encode(
 ) -> Encoded:
     """Render prompts by the checkpoint's chat template and processor, padded on the left, on the model's device.
 
-    Raises ValueError where an image cannot be read, or where the last token of a prompt is an image token.
+    Raises PromptError for the first prompt that cannot be: its image cannot be read or is none that the processor
+    takes, its turns are none that the template takes, or its last token is an image token.
     """
     if not prompts:
         raise ValueError("There are no prompts; give at least one.")
-    by_prompt = [images_of(prompt) for prompt in prompts]
-    images = [image for own in by_prompt for image in own]
-    nested = images and layout_of(model.config.model_type).images_by_prompt
-    texts = [render(processor, prompt) for prompt in prompts]
-    bos = processor.tokenizer.bos_token
-    batch = processor(
-        text=texts,
-        images=by_prompt if nested else images or None,
-        return_tensors="pt",
-        padding=True,
-        padding_side="left",
-        # A template that writes the beginning-of-sequence token itself must not get a second one.
-        add_special_tokens=not (bos and texts[0].startswith(bos)),
-    ).to(model.device)
+    nested = layout_of(model.config.model_type).images_by_prompt
+    with turn_of(processor.tokenizer):
+        batch = rendered(processor, prompts, images_of, nested, render).to(device_of(model))
     ids, mask = batch.pop("input_ids"), batch.pop("attention_mask")
     per_token = {name: value for name, value in batch.items() if value.shape == ids.shape}
     media = {name: value for name, value in batch.items() if name not in per_token}
     media = {name: value.to(model.dtype) if value.is_floating_point() else value for name, value in media.items()}
     image_mask = ids == model.config.image_token_id
-    if image_mask[torch.arange(len(ids)), last_position(mask)].any():
-        raise ValueError("A prompt ends with an image token; the question must come after the image.")
+    ends = image_mask[torch.arange(len(ids)), last_position(mask)]
+    if ends.any():
+        reason = "it ends with an image token; the question must come after the image"
+        raise PromptError(int(ends.int().argmax()), reason)
     positions = _positions(model, ids, mask, per_token, media)
     return Encoded(ids, mask, positions, image_mask, per_token, media)
-
-
-def render(processor: Any, prompt: Prompt) -> str:
-    """The prompt's text, as the chat template writes it."""
-    open_answer = bool(prompt.answer) and not prompt.closed
-    return processor.apply_chat_template(
-        prompt.messages(),
-        tokenize=False,
-        add_generation_prompt=not prompt.answer and not prompt.closed,
-        continue_final_message=open_answer,
-    )
 
 
 def _positions(model: PreTrainedModel, ids: Tensor, mask: Tensor, per_token: dict, media: dict) -> Tensor:

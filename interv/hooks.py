@@ -3,9 +3,10 @@
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from inspect import signature
+from threading import Lock, get_ident
 from typing import Any
 
 import torch
@@ -16,17 +17,25 @@ from interv.attention import attending
 from interv.attention_edits import AttentionEdit
 from interv.checks import check_images, check_rows
 from interv.columns import Columns, PromptColumns
+from interv.compiled import as_written
 from interv.decoding import REFUSED
 from interv.ops import Capture, Op
 from interv.plan import Location, Plan, Visit, hidden_of, with_hidden
 from interv.scope import Step, last_position
 from interv.site import Side
+from interv.turns import turn_of
+
+_TELLING = Lock()  # one thread at a time changes who is told of a model's `generate`
 
 
 @contextmanager
 def attached(model: nn.Module, visits: Mapping[Location, Visit]) -> Iterator[None]:
-    """Hooks that hand each visited module's hidden state to its function; gone on exit, also after an error."""
+    """Hooks that hand each visited module's hidden state to its function, in the calls of this thread alone.
+
+    They are gone on exit, also after an error.
+    """
     with ExitStack() as stack:
+        stack.enter_context(as_written(model, [path for path, _ in visits]))
         for (path, side), visit in visits.items():
             place = f"The {side} of {path}"
             stack.callback(_register(model.get_submodule(path), side, place, _counted(visit)).remove)
@@ -38,7 +47,8 @@ def installed(model: PreTrainedModel, plan: Plan) -> Iterator[dict[Op, list[Any]
     """Apply the plan in every call of the model and of its `generate`, until exit; gives what its captures read.
 
     The prompt is what `generate` is given, or else what the model is given with an empty cache; what comes later is
-    generated. Raises RuntimeError on exit where an op touched no token.
+    generated. Only the thread that opened this context is steered by it; others' calls stay as they are. Raises
+    RuntimeError on exit where an op touched no token.
     """
     cursor = _Cursor(model, plan)
     told = [(at, op) for at, op in enumerate(plan.ops) if isinstance(op, Capture | AttentionEdit)]
@@ -49,48 +59,59 @@ def installed(model: PreTrainedModel, plan: Plan) -> Iterator[dict[Op, list[Any]
         stack.enter_context(attending(model, plan.asks(lambda count: cursor.current())))
         stack.enter_context(_told_of_generate(model, cursor))
         yield reads
-    plan.check_touched()
+    plan.check_touched(" Hooks act in the thread that opened installed() alone.")
 
 
 @contextmanager
 def _told_of_generate(model: PreTrainedModel, cursor: "_Cursor") -> Iterator[None]:
     """The model's `generate` tells the cursors of all contexts that are open what the prompt is."""
-    wrapped = model.__dict__.get("generate")
-    if not isinstance(wrapped, _Generate):
-        wrapped = model.generate = _Generate(model.generate, wrapped, [])  # type: ignore[assignment]
-    wrapped.cursors.append(cursor)
+    with _TELLING:
+        wrapped = model.__dict__.get("generate")
+        if not isinstance(wrapped, _Generate):
+            wrapped = model.generate = _Generate(model, model.generate, wrapped, [])  # type: ignore[assignment]
+        wrapped.cursors.append(cursor)
     try:
         yield
     finally:
-        wrapped.cursors.remove(cursor)
-        if not wrapped.cursors:
-            del model.generate
-            if wrapped.own is not None:
-                model.generate = wrapped.own
+        with _TELLING:
+            wrapped.cursors.remove(cursor)
+            if not wrapped.cursors:
+                del model.generate
+                if wrapped.own is not None:
+                    model.generate = wrapped.own
 
 
 @dataclass(eq=False)
 class _Generate:
-    """A model's `generate`, which alone knows where the prompt ends when it runs without a cache or in chunks."""
+    """A model's `generate`, which alone knows where the prompt ends when it runs without a cache or in chunks.
 
+    Threads take turns: some models keep on themselves where the positions of the prompt that ran last have ended.
+    """
+
+    model: PreTrainedModel
     call: Callable[..., Any]
     own: Any  # what stood in the model's own attributes before, if anything
     cursors: list["_Cursor"]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        cursors = [cursor for cursor in self.cursors if cursor.own]
+        with turn_of(self.model):
+            return self._told(cursors, args, kwargs) if cursors else self.call(*args, **kwargs)
+
+    def _told(self, cursors: list["_Cursor"], args: tuple, kwargs: dict[str, Any]) -> Any:
         ids = kwargs.get("input_ids", args[0] if args else kwargs.get("inputs"))
         if ids is None:
             raise ValueError("installed() needs generate(input_ids=...), to tell the prompt from the reply.")
         for name in ("assistant_model", "guidance_scale", "prompt_lookup_num_tokens"):
             if kwargs.get(name) is not None:
                 raise ValueError(f"installed() cannot follow generate({name}=...): {REFUSED[name]}.")
-        for cursor in self.cursors:
+        for cursor in cursors:
             cursor.start(ids, kwargs.get("attention_mask"))
             cursor.generating = True
         try:
             return self.call(*args, **kwargs)
         finally:
-            for cursor in self.cursors:
+            for cursor in cursors:
                 cursor.generating = False
 
 
@@ -105,6 +126,12 @@ class _Cursor:
     generating: bool = False
     step: Step | None = None
     later: Step | None = None  # one generated token a row, which is what nearly every forward holds
+    thread: int = field(default_factory=get_ident)
+
+    @property
+    def own(self) -> bool:
+        """Whether the thread that runs now is the one that opened the context."""
+        return self.thread == get_ident()
 
     @cached_property
     def names(self) -> list[str]:
@@ -124,7 +151,9 @@ class _Cursor:
         check_images(self.plan.ops, image)
         self.columns = PromptColumns(self.prompt, image)
 
-    def before_forward(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+    def before_forward(self, module: nn.Module, args: tuple, kwargs: dict[str, Any] | None = None) -> None:
+        if not self.own or kwargs is None:  # another thread may come while the hook is being put in place
+            return
         given = {**dict(zip(self.names, args, strict=False)), **kwargs}
         ids = given.get("input_ids")
         if ids is None:
@@ -176,7 +205,11 @@ def _counted(visit: Visit) -> Callable[[Tensor], Tensor]:
 
 
 def _register(module: nn.Module, side: Side, place: str, change: Callable[[Tensor], Tensor]) -> Any:
+    thread = get_ident()
+
     def changed(value: Any) -> Any:
+        if get_ident() != thread:
+            return value
         hidden = hidden_of(value, place)
         new = change(hidden)
         return value if new is hidden else with_hidden(value, new)
@@ -184,7 +217,9 @@ def _register(module: nn.Module, side: Side, place: str, change: Callable[[Tenso
     if side == "output":
         return module.register_forward_hook(lambda module, args, output: changed(output))
 
-    def before(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    def before(module: nn.Module, args: tuple, kwargs: dict[str, Any] | None = None) -> Any:
+        if get_ident() != thread or kwargs is None:  # another thread may come while the hook is being put in place
+            return None
         if args:
             return (changed(args[0]), *args[1:]), kwargs
         name = next(iter(kwargs))

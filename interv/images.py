@@ -1,7 +1,7 @@
 """Images that several prompts show, opened and processed once."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,19 @@ class ImagesOnce:
         self.processor = copy.copy(processor)
         if getattr(processor, "image_processor", None) is not None:
             self.processor.image_processor = _Remembering(processor.image_processor)
-        self._opened: dict[Any, tuple[Any, list[Image.Image]]] = {}
+        self._opened: dict[Hashable, tuple[Prompt, list[Image.Image]]] = {}
 
     def opened(self, prompt: Prompt) -> list[Image.Image]:
         """As `prompt.images()`; the same objects for every prompt that names or holds the same image."""
-        key = prompt.image if isinstance(prompt.image, str | Path) else id(prompt.image)
+        key = shown_by(prompt)
         if key not in self._opened:
-            self._opened[key] = (prompt.image, prompt.images())  # what an id stands for is kept as long as the id
+            self._opened[key] = (prompt, prompt.images())  # what an id stands for is kept as long as the id
         return self._opened[key][1]
+
+
+def shown_by(prompt: Prompt) -> tuple[Hashable, ...]:
+    """What prompts have in common that show the same images: their paths, or the very objects."""
+    return tuple(str(one) if isinstance(one, str | Path) else id(one) for one in prompt.pictures())
 
 
 class _Remembering:

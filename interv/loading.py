@@ -1,15 +1,15 @@
 """Where models come from: shipped with the package, a local folder, or the Hugging Face hub."""
 
-import hashlib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig, PreTrainedModel
 
+from interv.adapters import adapted, adapter_config, base_of
 from interv.layouts import layout_of
+from interv.processor_settings import bound_pixels, template_of
 from interv.processors import IMAGE_ONLY
 
 EMBEDDED = Path(__file__).parent / "embedded"
@@ -30,6 +30,9 @@ def load(
     attn_implementation: str | None = None,
     load_in_4bit: bool = False,
     load_in_8bit: bool = False,
+    chat_template: str | Path | None = None,
+    max_pixels: int | None = None,
+    min_pixels: int | None = None,
 ) -> tuple[PreTrainedModel, Any]:
     """The model and its processor. Raises ValueError with what exists where nothing has the name."""
     embedded = name in embedded_names()
@@ -39,7 +42,22 @@ def load(
             f"{name!r} is no model: it is not embedded ({', '.join(embedded_names())}), no folder here, "
             "and no hub id of the form owner/name."
         )
+    template = None if chat_template is None else template_of(chat_template)
     options: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only or embedded}
+    if adapter := None if embedded else adapter_config(source, options):
+        model, processor = load(
+            base_of(name, adapter),
+            dtype=dtype,
+            revision=adapter.get("revision"),
+            local_files_only=local_files_only,
+            device_map=device_map,
+            attn_implementation=attn_implementation,
+            load_in_4bit=load_in_4bit,
+            load_in_8bit=load_in_8bit,
+        )
+        if any(Path(source, f"{kind}_config.json").exists() for kind in ("processor", "preprocessor")):
+            processor = processor_of(source, model.config, options)  # what was trained with may have another template
+        return adapted(model, source, options), _settled(processor, template, min_pixels, max_pixels)
     config = AutoConfig.from_pretrained(source, **options)
     layout_of(config.model_type)
     model = AutoModelForImageTextToText.from_pretrained(
@@ -50,10 +68,28 @@ def load(
         quantization_config=_quantised(load_in_4bit, load_in_8bit, dtype),
         **options,
     )
+    return model, _settled(processor_of(source, config, options), template, min_pixels, max_pixels)
+
+
+def _settled(processor: Any, template: str | None, least: int | None, most: int | None) -> Any:
+    if template is not None:
+        processor.chat_template = template
+    if least is not None or most is not None:
+        bound_pixels(processor, least, most)
+    return processor
+
+
+def processor_of(source: str, config: Any, options: dict[str, Any]) -> Any:
+    """The processor that lies there, for a model of this configuration."""
     # The official processors of these families want torchvision for videos, which images do not need.
+    embedded = Path(source).parent == EMBEDDED
     without_video = config.model_type in IMAGE_ONLY and (embedded or find_spec("torchvision") is None)
     processor_class = IMAGE_ONLY[config.model_type] if without_video else AutoProcessor
-    return model, completed(processor_class.from_pretrained(source, **options), config)
+    processor = processor_class.from_pretrained(source, **options)
+    if not hasattr(processor, "tokenizer") and config.model_type in IMAGE_ONLY:
+        # A folder that names a class which transformers does not know gives it a tokenizer alone.
+        processor = IMAGE_ONLY[config.model_type].from_pretrained(source, **options)
+    return completed(processor, config)
 
 
 def completed(processor: Any, config: Any) -> Any:
@@ -88,27 +124,3 @@ def _quantised(four: bool, eight: bool, dtype: torch.dtype | str | None) -> Bits
 
 def _is_hub_id(name: str) -> bool:
     return name.count("/") == 1 and not name.startswith((".", "/", "~"))
-
-
-def fingerprint_of(model: PreTrainedModel) -> str:
-    """Sixteen hex digits from the names, shapes and a sample of all weights.
-
-    Weights are rounded to bfloat16, and what float16 cannot hold at full precision counts as zero, so that a checkpoint
-    stored in half precision has one fingerprint in whatever precision it is loaded. In 4 or 8 bits it is another model.
-    """
-    digest = hashlib.sha256(model.config.model_type.encode())
-    for name, parameter in sorted(model.state_dict().items()):
-        digest.update(f"{name}{tuple(parameter.shape)}".encode())
-        values = _offloaded(model, name) if parameter.is_meta else parameter
-        sample = values.flatten()[:: max(1, values.numel() // 32)][:32].to("cpu", torch.bfloat16)
-        sample = sample.masked_fill(sample.abs() < torch.finfo(torch.float16).smallest_normal, 0.0)
-        digest.update(sample.contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _offloaded(model: PreTrainedModel, name: str) -> Tensor:
-    """A weight that accelerate keeps in memory or on disk until its module runs."""
-    path, _, own = name.rpartition(".")
-    hook = getattr(model.get_submodule(path), "_hf_hook", None)
-    maps = [getattr(one, "weights_map", None) for one in getattr(hook, "hooks", [hook])]
-    return next(weights[own] for weights in maps if weights is not None)

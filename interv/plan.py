@@ -128,14 +128,14 @@ class Plan:
             self._touch(index, where)
         return value.value
 
-    def check_touched(self) -> None:
-        """Raise RuntimeError where an op touched nothing: nothing may be silently unsteered."""
+    def check_touched(self, more: str = "") -> None:
+        """Raise RuntimeError, which `more` ends, where an op touched nothing: nothing may be silently unsteered."""
         for index, op in enumerate(self.ops):
             if index not in self.touched:
                 raise RuntimeError(
                     f"{type(op).__name__} at {op.site} with scope {op.scope!r} touched no token: its module did not "
                     "run, or the run had no such token. Text-only prompts have no image tokens, and the first "
-                    "generated token is fed back only when a second one is generated."
+                    f"generated token is fed back only when a second one is generated.{more}"
                 )
 
 

@@ -73,8 +73,11 @@ class Prefill(OneLine):
         if copies > 1:
             cache.batch_repeat_interleave(copies)
         make_room(cache, tokens)
+        ids, mask = self.encoded.input_ids, self.encoded.attention_mask
+        # Penalties for tokens that were there already take padding for such, so it is a token that the row has anyway.
+        first = ids.gather(1, mask.argmax(dim=1, keepdim=True))
         return {
-            "input_ids": self.encoded.input_ids,
+            "input_ids": torch.where(mask.bool(), ids, first),
             "attention_mask": self.encoded.attention_mask,
             "position_ids": self.encoded.position_ids,
             "past_key_values": cache,

@@ -17,6 +17,25 @@ from transformers import (
 )
 from transformers.processing_utils import ProcessorMixin
 
+# What a video's frames are cut and scaled by as images are.
+_SHARED = ("patch_size", "merge_size", "temporal_patch_size", "image_mean", "image_std", "rescale_factor")
+
+
+class _OnDisk:
+    """Is saved as the family's own processor, which transformers knows, with the video half that this one wants."""
+
+    _video: str
+
+    def __init_subclass__(cls, video: str) -> None:
+        cls.__name__ = cls.__bases__[1].__name__  # the name that a processor is saved under
+        cls._video = video
+
+    def to_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        saved = super().to_dict(*args, **kwargs)  # type: ignore[misc]
+        images = saved.get("image_processor", {})
+        shared = {name: images[name] for name in _SHARED if name in images}
+        return saved | {"video_processor": {"video_processor_type": self._video, **shared}}
+
 
 class _WithoutVideo(ProcessorMixin):
     """Comes between a family's processor, which passes a video processor on, and the mixin, which would check it."""
@@ -28,7 +47,7 @@ class _WithoutVideo(ProcessorMixin):
         ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
 
 
-class ImageQwen2VLProcessor(Qwen2VLProcessor):
+class ImageQwen2VLProcessor(_OnDisk, Qwen2VLProcessor, video="Qwen2VLVideoProcessor"):
     """The Qwen2-VL processor without its video half, which cannot be loaded where torchvision is missing."""
 
     @no_type_check
@@ -41,7 +60,7 @@ class ImageQwen2VLProcessor(Qwen2VLProcessor):
         ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
 
 
-class ImageQwen2_5_VLProcessor(Qwen2_5_VLProcessor, _WithoutVideo):
+class ImageQwen2_5_VLProcessor(_OnDisk, Qwen2_5_VLProcessor, _WithoutVideo, video="Qwen2VLVideoProcessor"):
     """The Qwen2.5-VL processor without its video half."""
 
     @no_type_check
@@ -49,7 +68,7 @@ class ImageQwen2_5_VLProcessor(Qwen2_5_VLProcessor, _WithoutVideo):
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
 
 
-class ImageQwen3VLProcessor(Qwen3VLProcessor, _WithoutVideo):
+class ImageQwen3VLProcessor(_OnDisk, Qwen3VLProcessor, _WithoutVideo, video="Qwen3VLVideoProcessor"):
     """The Qwen3-VL processor without its video half."""
 
     @no_type_check
@@ -57,7 +76,9 @@ class ImageQwen3VLProcessor(Qwen3VLProcessor, _WithoutVideo):
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
 
 
-class ImageLlavaOnevisionProcessor(LlavaOnevisionProcessor, _WithoutVideo):
+class ImageLlavaOnevisionProcessor(
+    _OnDisk, LlavaOnevisionProcessor, _WithoutVideo, video="LlavaOnevisionVideoProcessor"
+):
     """The LLaVA-OneVision processor without its video half."""
 
     @no_type_check
@@ -85,7 +106,7 @@ class ImageLlavaOnevisionProcessor(LlavaOnevisionProcessor, _WithoutVideo):
         )
 
 
-class ImageInternVLProcessor(InternVLProcessor, _WithoutVideo):
+class ImageInternVLProcessor(_OnDisk, InternVLProcessor, _WithoutVideo, video="InternVLVideoProcessor"):
     """The InternVL processor without its video half."""
 
     @no_type_check
@@ -95,7 +116,7 @@ class ImageInternVLProcessor(InternVLProcessor, _WithoutVideo):
         super().__init__(image_processor, tokenizer, image_seq_length=image_seq_length, chat_template=chat_template)
 
 
-class ImageSmolVLMProcessor(SmolVLMProcessor):
+class ImageSmolVLMProcessor(_OnDisk, SmolVLMProcessor, video="SmolVLMVideoProcessor"):
     """The SmolVLM processor without its video half, and so without the library that writes its numbers as words."""
 
     video_processor = SimpleNamespace(num_frames=None, fps=None)  # its chat template asks for these

@@ -12,6 +12,7 @@ from interv.attention_pass import HIDDEN
 from interv.decoding import Decoding
 from interv.ops import Capture
 from interv.plan import Plan
+from interv.turns import turn_of
 
 FinishReason = Literal["stop", "length"]
 
@@ -48,7 +49,8 @@ def replies_of(output: Any, plan: Plan, decoding: Decoding, tokenizer: Any, prom
     """What Hugging Face's `generate` returned, behind prompts of `prompt_length` tokens."""
     new = output.sequences[:, prompt_length:]
     token_ids, reasons = trim(new, decoding.end_ids, decoding.lengths(output, prompt_length))
-    texts = tokenizer.batch_decode(token_ids, skip_special_tokens=True)
+    with turn_of(tokenizer):
+        texts = tokenizer.batch_decode(token_ids, skip_special_tokens=True)
     captured = {
         op: joined(op, plan.captured[index], token_ids, new.shape[1])
         for index, op in enumerate(plan.ops)

@@ -14,7 +14,7 @@ from interv.columns import Columns, PromptColumns
 from interv.encoding import Encoded
 from interv.layouts import Layout
 from interv.plan import Location, Plan
-from interv.prefill import empty_cache
+from interv.prefill import Prefill, empty_cache
 from interv.scope import Step
 from interv.trace import Tracer
 
@@ -64,6 +64,15 @@ class Runner:
                 "and replies continue from there; call model.eval(), and switch gradient checkpointing off."
             )
         return cache
+
+    def next_logits(self, plan: Plan, prefill: Prefill) -> Float[Tensor, "batch vocabulary"]:
+        """The logits behind the prompts' last token, which runs again with the ops."""
+        inputs = prefill.decoding_inputs()
+        cache = inputs.pop("past_key_values")
+        inputs |= {"input_ids": inputs["input_ids"][:, -1:], "position_ids": inputs["position_ids"][..., -1:]}
+        output = self.forward(plan, reply_steps(prefill.encoded, plan)(0), inputs, cache)
+        plan.check_touched()
+        return output.logits[:, -1]
 
     def generate(self, plan: Plan, step_at: Callable[[int], Step], settings: dict[str, Any]) -> Any:
         """Hugging Face's `generate`, whose i-th forward holds the tokens `step_at(i)`."""

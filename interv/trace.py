@@ -1,23 +1,42 @@
 """The one home of nnsight: run the model once and visit its modules on the way."""
 
 from collections.abc import Mapping
-from threading import RLock
+from contextlib import nullcontext
+from threading import get_ident
 from typing import Any
 
 import nnsight
 import torch
 from nnsight import NNsight
 from nnsight.intervention.envoy import Envoy
-from nnsight.intervention.interleaver import EarlyStopException, OutOfOrderError
+from nnsight.intervention.interleaver import EarlyStopException, Interleaver, OutOfOrderError
 from torch import nn
 
 from interv.attention import Ask, attending
+from interv.compiled import as_written
 from interv.plan import Location, Visit, hidden_of, with_hidden
 from interv.site import Side
+from interv.turns import turn_of
+
+
+class _OwnThread(Interleaver):
+    """Follows the model in the thread that runs it alone: others may call the same modules meanwhile."""
+
+    _thread: int | None = None
+
+    @property
+    def interleaving(self) -> bool:
+        return self._thread is not None and self._thread == get_ident()
+
+    @interleaving.setter
+    def interleaving(self, on: bool) -> None:
+        self._thread = get_ident() if on else None
 
 
 class _Place(NNsight):
     """One module for nnsight, without those inside it: during a run every wrapped module costs every forward time."""
+
+    device = None  # inputs come on the right one; that of the first parameter is none where weights are offloaded
 
     def _add_envoy(self, name: str, module: nn.Module) -> None:
         pass
@@ -32,9 +51,9 @@ class Tracer:
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
-        self._root = _Place(model)
+        self._root = _Place(model, interleaver=_OwnThread())
         self._places: dict[int, Envoy] = {id(model): self._root}  # by module: one may have several paths
-        self._lock = RLock()  # two runs at once would see each other's hooks and stops
+        self._lock = turn_of(model)
 
     def run(
         self,
@@ -53,7 +72,9 @@ class Tracer:
         One worker a location: the order in which the model runs its modules then orders the workers, and no worker can
         slip into the next step by waiting for a module that this step has passed. Without visits nothing is traced.
         """
-        with self._lock, attending(self.model, asks or {}):
+        inside = [path for path, _ in visits] + [path for path, _ in filter(None, [until])]
+        written = as_written(self.model, inside) if inside else nullcontext()
+        with self._lock, written, attending(self.model, asks or {}):
             return self._run(visits, inputs, generate, until)
 
     def _run(
@@ -85,8 +106,11 @@ class Tracer:
     def _stopped(self, inputs: Mapping[str, Any], path: str, side: Side) -> None:
         """Call the model up to this place, by a plain hook."""
 
+        thread = get_ident()
+
         def stop(*_: Any) -> None:
-            raise _Stop
+            if get_ident() == thread:
+                raise _Stop
 
         module = self.model.get_submodule(path)
         hook = module.register_forward_pre_hook if side == "input" else module.register_forward_hook

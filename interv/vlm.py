@@ -2,26 +2,28 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from functools import cached_property
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from torch import Tensor, nn
+from transformers import DynamicCache
 
-from interv.checks import check_images, check_list, check_ops, check_prefill, check_prompt_ops, check_site
+from interv.adapters import own_model
+from interv.checks import check_images, check_list, check_ops, check_prompt_ops, check_prompts, check_site
 from interv.decoding import Decoding
 from interv.encoding import Encoded, encode
 from interv.hooks import installed
+from interv.identity import Fingerprint, preprocessing_of
 from interv.images import ImagesOnce
 from interv.layouts import layout_of
-from interv.loading import fingerprint_of, load
+from interv.loading import load
 from interv.named import ActivationCache, HookFunction, Names, cache_of, captures_of, hooked
 from interv.op_values import Tokens
 from interv.ops import Capture, Op, captures_at
 from interv.plan import Plan
 from interv.prefill import Prefill
+from interv.processor_settings import ready
 from interv.prompt import Prompt
 from interv.replies import Replies, replies_of
 from interv.runner import Runner, prompt_step, reply_steps
@@ -37,14 +39,16 @@ class VLM:
     runs with and without ops differ by the ops alone.
     """
 
-    def __init__(self, model: PreTrainedModel, processor: Any, name: str = "") -> None:
-        self.model = model.eval()
-        self.processor = processor
-        self.name = name or model.config.name_or_path or type(model).__name__
-        self.layout = layout_of(model.config.model_type).of(model)
-        self.n_layers: int = model.config.get_text_config().num_hidden_layers
-        self.d_model: int = model.config.get_text_config().hidden_size
-        self._runner = Runner(model, self.layout, self.n_layers)
+    def __init__(self, model: nn.Module, processor: Any, name: str = "") -> None:
+        """A model of transformers, or peft's around one: `self.model` is the one inside, with the adapter's layers."""
+        self.model = own_model(model).eval()
+        self.name: str = name or self.model.config.name_or_path or type(self.model).__name__
+        self.processor = ready(processor, self.name)
+        self.layout = layout_of(self.model.config.model_type).of(self.model)
+        self.n_layers: int = self.model.config.get_text_config().num_hidden_layers
+        self.d_model: int = self.model.config.get_text_config().hidden_size
+        self._runner = Runner(self.model, self.layout, self.n_layers)
+        self._fingerprint = Fingerprint(self.model)
 
     @classmethod
     def load(
@@ -61,8 +65,9 @@ class VLM:
 
         `dtype` is the checkpoint's own unless told; embedded models are computed in float32. Options are device_map,
         attn_implementation, load_in_4bit and load_in_8bit; the first and the last two place the weights themselves, and
-        `device` does not. Raises ValueError where nothing has the name, or where the model's family has no row in
-        `interv/layouts.py`.
+        `device` does not. Further ones are chat_template, as Jinja text or a file, and max_pixels and min_pixels,
+        between which Qwen2-VL and its kin scale an image, a token for each 784. Raises ValueError where nothing has the
+        name, where there is no chat template, or where the family has no row in `interv/layouts.py`.
         """
         model, processor = load(name, dtype=dtype, revision=revision, local_files_only=local_files_only, **options)
         placed = any(options.get(option) for option in ("device_map", "load_in_4bit", "load_in_8bit"))
@@ -71,10 +76,15 @@ class VLM:
     def __repr__(self) -> str:
         return f"VLM({self.name}: {type(self.model).__name__}, {self.n_layers} blocks, width {self.d_model})"
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """Sixteen hex digits that tell models apart by their weights; worked out once, when it is first asked for."""
-        return fingerprint_of(self.model)
+        """Sixteen hex digits that tell models apart by their weights and adapters, as they are now."""
+        return str(self._fingerprint)
+
+    @property
+    def preprocessing(self) -> dict[str, str | None]:
+        """What makes a prompt the model's inputs, as it is now: template, tokenizer, image processor and libraries."""
+        return preprocessing_of(self.processor)
 
     @property
     def pad_token_id(self) -> int:
@@ -87,8 +97,10 @@ class VLM:
 
     def encode(self, prompts: Sequence[Prompt] | Encoded) -> Encoded:
         """The prompts as the model's inputs, padded on the left; what is encoded already stays as it is."""
-        check_list(prompts)
-        return prompts if isinstance(prompts, Encoded) else encode(self.model, self.processor, prompts)
+        if isinstance(prompts, Encoded):
+            return prompts
+        check_prompts(prompts, self.model)
+        return encode(self.model, self.processor, prompts)
 
     def encode_variants(self, variants: Sequence[Sequence[Prompt]]) -> list[Encoded]:
         """As `encode`, list after list, for prompts about the same images, which are opened and processed once."""
@@ -112,9 +124,8 @@ class VLM:
         check_site(Site(blocks - 1), self.model, self.layout)
         cache = DynamicCache(config=self.model.config.get_text_config(decoder=True))
         until = self.layout.keys_of(blocks - 1)
-        self._runner.forward(
-            Plan((), self.layout, self.model), prompt_step(encoded), encoded.model_inputs(), cache, until
-        )
+        plan = Plan((), self.layout, self.model)
+        self._runner.forward(plan, prompt_step(encoded), encoded.model_inputs(), cache, until)
         return Prefill(self.model, encoded, cache, {}, blocks)
 
     def capture(
@@ -176,12 +187,7 @@ class VLM:
     def logits(self, prompts: Sequence[Prompt] | Prefill, ops: Sequence[Op] = ()) -> Float[Tensor, "batch vocabulary"]:
         """The logits of the reply's first token. Raises as `generate` does."""
         prefill, plan = self._start(prompts, ops)
-        inputs = prefill.decoding_inputs()
-        cache = inputs.pop("past_key_values")
-        inputs |= {"input_ids": inputs["input_ids"][:, -1:], "position_ids": inputs["position_ids"][..., -1:]}
-        output = self._runner.forward(plan, reply_steps(prefill.encoded, plan)(0), inputs, cache)
-        plan.check_touched()
-        return output.logits[:, -1]
+        return self._runner.next_logits(plan, prefill)
 
     def generate(
         self,
@@ -209,19 +215,16 @@ class VLM:
         """
         tokenizer, own = self.processor.tokenizer, self.model.generation_config
         follows = logits or any(isinstance(op, Capture) or getattr(op, "gated", False) for op in ops)
-        decoding = Decoding.of(options, own, tokenizer, max_new_tokens, follows=follows)
+        decoding = Decoding.of(options, own, tokenizer, max_new_tokens, follows=follows, seed=seed)
         prefill, plan = self._start(prompts, ops)
         inputs = prefill.decoding_inputs(decoding.copies, max_new_tokens)
         settings = {**decoding.settings, **inputs, "output_logits": logits}
-        with torch.random.fork_rng(enabled=seed is not None):
-            if seed is not None:
-                torch.manual_seed(seed)
-            output = self._runner.generate(plan, reply_steps(prefill.encoded, plan), settings)
+        output = self._runner.generate(plan, reply_steps(prefill.encoded, plan), settings)
         plan.check_touched()
         return replies_of(output, plan, decoding, tokenizer, prefill.encoded.input_ids.shape[1])
 
     def installed(self, ops: Sequence[Op]) -> AbstractContextManager[dict[Op, list[Any]]]:
-        """The same ops as plain PyTorch hooks on `self.model`, for code that calls it directly; removed on exit.
+        """The same ops as hooks on `self.model`, for code that calls it directly; removed on exit.
 
         It gives what each `Capture` among the ops read, one entry for each forward that held such tokens; of an op with
         a gate, how many heads and queries of each row it judged and in how many it fired, [batch, 2].
@@ -236,10 +239,8 @@ class VLM:
 
     def _start(self, prompts: Sequence[Prompt] | Prefill, ops: Sequence[Op]) -> tuple[Prefill, Plan]:
         """The prefill to decode from. Ops that reach into the prompt run it once more, up to its last token."""
-        check_list(prompts)
+        check_prompts(prompts, self.model)
         plan = self._plan(ops, len(prompts))
-        if isinstance(prompts, Prefill):
-            check_prefill(prompts, self.model)
         encoded = prompts.encoded if isinstance(prompts, Prefill) else self.encode(prompts)
         if not any(op.scope in PROMPT_SCOPES for op in ops):
             check_images(ops, encoded.image_mask)

@@ -13,6 +13,7 @@ from torch import Tensor
 from interv import Add, Prompt, Scope, Site
 from interv.display import OneLine
 from methods.contrasts.contrasts import Contrasts
+from methods.contrasts.separate import separate
 
 Strength = float | int | Float[Tensor, " batch"]
 
@@ -104,7 +105,7 @@ class Fitted(OneLine, ABC):
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        tensors = {name: value.contiguous() for name, value in values.items() if isinstance(value, Tensor)}
+        tensors = separate(values)
         card: dict[str, Any] = {"method": type(self).__name__}
         card |= {name: value for name, value in values.items() if name not in tensors}
         save_file(tensors, path / "steerer.safetensors")

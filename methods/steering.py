@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interv import VLM, Prompt, Replies, Site
+from interv.checks import check_prompts
+from interv.rendering import PromptError
 from methods.steerer import Query, Steerer, Strength
 
 
@@ -38,6 +40,7 @@ def steer(
     Raises ValueError where strengths, vectors or contexts are not one a prompt, where logits are asked of several
     batches, and as `vlm.generate` does.
     """
+    check_prompts(prompts, vlm.model)
     strengths = strength if isinstance(strength, Tensor) and strength.ndim else None
     for name, own in (("strengths", strengths), ("vectors", vectors), ("contexts", contexts)):
         if own is not None and len(own) != len(prompts):
@@ -55,17 +58,20 @@ def steer(
     batches = []
     for number, start in enumerate(range(0, len(prompts), batch_size)):
         rows = slice(start, start + batch_size)
-        replies = steer(
-            vlm,
-            prompts[rows],
-            steerer,
-            strength=strength if strengths is None else strengths[rows],
-            max_new_tokens=max_new_tokens,
-            vectors=None if vectors is None else vectors[rows],
-            contexts=None if contexts is None else contexts[rows],
-            seed=None if seed is None else seed + number,
-            **options,
-        )
+        try:
+            replies = steer(
+                vlm,
+                prompts[rows],
+                steerer,
+                strength=strength if strengths is None else strengths[rows],
+                max_new_tokens=max_new_tokens,
+                vectors=None if vectors is None else vectors[rows],
+                contexts=None if contexts is None else contexts[rows],
+                seed=None if seed is None else seed + number,
+                **options,
+            )
+        except PromptError as error:
+            raise PromptError(start + error.index, error.reason) from error
         batches.append(replies)
     return Replies(
         [text for replies in batches for text in replies],

@@ -52,9 +52,11 @@ def build(name: str, dtype: torch.dtype = torch.float32) -> Any:
     return VLM(model.to(dtype), processor, name)
 
 
-def tiny_llava(seed: int = 0) -> tuple[PreTrainedModel, LlavaProcessor]:
+def tiny_llava(
+    seed: int = 0, tokenizer: Any = None, template: str = TEMPLATE.replace("IMAGE", "<image>")
+) -> tuple[PreTrainedModel, LlavaProcessor]:
     """Images of 28 x 28 pixels, four image tokens each."""
-    tokenizer = _tokenizer("<pad>", "</s>", "<s>", image_token="<image>")
+    tokenizer = tokenizer or _tokenizer("<pad>", "</s>", "<s>", image_token="<image>")
     vision = CLIPVisionConfig(
         hidden_size=VISION_WIDTH,
         intermediate_size=2 * VISION_WIDTH,
@@ -80,12 +82,16 @@ def tiny_llava(seed: int = 0) -> tuple[PreTrainedModel, LlavaProcessor]:
         patch_size=14,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
-        chat_template=TEMPLATE.replace("IMAGE", "<image>"),
+        chat_template=template,
     )
     return _seeded(LlavaForConditionalGeneration, config, seed), processor
 
 
-def tiny_qwen2vl(seed: int = 0) -> tuple[PreTrainedModel, Any]:
+def tiny_qwen2vl(
+    seed: int = 0,
+    tokenizer: Any = None,
+    template: str = TEMPLATE.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>"),
+) -> tuple[PreTrainedModel, Any]:
     """Images of any size, one image token for each 28 x 28 pixels, nine at most."""
     from interv.processors import ImageQwen2VLProcessor
 
@@ -95,7 +101,7 @@ def tiny_qwen2vl(seed: int = 0) -> tuple[PreTrainedModel, Any]:
         "vision_start_token": "<|vision_start|>",
         "vision_end_token": "<|vision_end|>",
     }
-    tokenizer = _tokenizer("<|endoftext|>", "<|im_end|>", None, **special)
+    tokenizer = tokenizer or _tokenizer("<|endoftext|>", "<|im_end|>", None, **special)
     rotation = {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 1e4}
     config = Qwen2VLConfig(
         text_config={**_text(tokenizer), "rope_parameters": rotation, "bos_token_id": None, "initializer_range": 0.15},
@@ -113,9 +119,7 @@ def tiny_qwen2vl(seed: int = 0) -> tuple[PreTrainedModel, Any]:
         **{f"{name}_id": tokenizer.convert_tokens_to_ids(token) for name, token in special.items()},
     )
     images = Qwen2VLImageProcessorPil(min_pixels=28 * 28, max_pixels=84 * 84)
-    processor = ImageQwen2VLProcessor(
-        images, tokenizer, chat_template=TEMPLATE.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>")
-    )
+    processor = ImageQwen2VLProcessor(images, tokenizer, chat_template=template)
     return _seeded(Qwen2VLForConditionalGeneration, config, seed), processor
 
 

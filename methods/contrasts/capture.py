@@ -9,11 +9,13 @@ from typing import Literal, get_args, overload
 from rich.progress import Progress
 
 from interv import VLM, Prompt
+from interv.images import shown_by
+from interv.rendering import PromptError
 from methods.contrasts.bank import ContrastBank, join
 from methods.contrasts.pair import ContrastPair
 from methods.contrasts.sharded import BankShards
 from methods.contrasts.shards import Store
-from methods.contrasts.shared_prefix import Pool, Pooled, capture_batch, image_of
+from methods.contrasts.shared_prefix import Pool, Pooled, capture_batch
 
 Order = Literal["given", "length", "image"]
 
@@ -83,7 +85,8 @@ def capture_contrasts(
         ValueError: there are no usable pairs, some pairs have an agnostic pair and others have not, or there are
             not as many pools as pairs; a layer is not in the model; the folder holds other contrasts.
 
-    Pairs of which an image cannot be read are left out and listed in `skipped`.
+    Pairs of which an image cannot be read, or is none that the model's processor takes, are left out and listed in
+    `skipped`.
     """
     chosen = tuple(range(vlm.n_layers)) if layers is None else tuple(dict.fromkeys(layers))
     _check(vlm, pairs, chosen, batch_size)
@@ -136,14 +139,22 @@ def _captured(
         return None, skipped
     _check_agnostic(good)
     places = _arranged([pair for pair, _ in good], order)
-    arranged = [good[place] for place in places]
-    parts = []
-    for start in range(0, len(good), batch_size):
-        batch = arranged[start : start + batch_size]
-        parts.append(capture_batch(vlm, batch, layers, generated, order == "image"))
-        advance(len(batch))
+    parts, done = [], []
+    for start in range(0, len(places), batch_size):
+        batch = places[start : start + batch_size]
+        while batch:
+            try:
+                parts.append(capture_batch(vlm, [good[place] for place in batch], layers, generated, order == "image"))
+                break
+            except PromptError as error:  # the processor takes no such image: the others of the batch go on without it
+                skipped.append((good[batch[error.index]][0].id, error.reason))
+                batch = [place for number, place in enumerate(batch) if number != error.index]
+        done += batch
+        advance(min(batch_size, len(places) - start))
+    if not parts:
+        return None, skipped
     bank = join(parts)
-    return bank if order == "given" else bank.rows(sorted(range(len(good)), key=places.__getitem__)), skipped
+    return bank if order == "given" else bank.rows(sorted(range(len(done)), key=done.__getitem__)), skipped
 
 
 def _arranged(pairs: Sequence[ContrastPair], order: Order) -> list[int]:
@@ -152,7 +163,7 @@ def _arranged(pairs: Sequence[ContrastPair], order: Order) -> list[int]:
         return sorted(range(len(pairs)), key=lambda place: _length(pairs[place]))
     first: dict[Hashable, int] = {}
     if order == "image":
-        return sorted(range(len(pairs)), key=lambda place: first.setdefault(image_of(pairs[place].prompt), place))
+        return sorted(range(len(pairs)), key=lambda place: first.setdefault(shown_by(pairs[place].prompt), place))
     return list(range(len(pairs)))
 
 
@@ -184,9 +195,9 @@ def _readable(pairs: Sequence[Pooled]) -> tuple[list[Pooled], list[tuple[str, st
     wrong: dict[Hashable, str] = {}  # by image, "" for nothing
     for pair, pool in pairs:
         for prompt in pair.variants():
-            if image_of(prompt) not in wrong:
-                wrong[image_of(prompt)] = _fault(prompt)
-        reasons = [wrong[image_of(prompt)] for prompt in pair.variants() if wrong[image_of(prompt)]]
+            if shown_by(prompt) not in wrong:
+                wrong[shown_by(prompt)] = _fault(prompt)
+        reasons = [wrong[shown_by(prompt)] for prompt in pair.variants() if wrong[shown_by(prompt)]]
         if reasons:
             skipped.append((pair.id, reasons[0]))
         else:

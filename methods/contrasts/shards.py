@@ -3,19 +3,20 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from interv import VLM
+from interv.pictures import Picture
 from methods.contrasts.bank import ContrastBank
 from methods.contrasts.pair import ContrastPair
+from methods.contrasts.separate import separate
 
 SHARD_BYTES = 256 * 2**20  # what is held before it is written, and what a kill may cost
 NAMES = ("context", "positive", "negative", "agnostic")
@@ -48,6 +49,7 @@ class Store:
             "layers": list(layers),
             "width": vlm.d_model,
             "fingerprint": vlm.fingerprint,
+            "preprocessing": vlm.preprocessing,
             "agnostic": agnostic,
             "settings": {name: value for name, value in settings.items() if name != "layers"},
             "asked": _digest(pooled),
@@ -57,10 +59,10 @@ class Store:
         known = json.loads((path / _PLAN).read_text()) if (path / _PLAN).exists() else None
         if known is None:
             _replace(path / _PLAN, lambda new: new.write_text(json.dumps(plan, indent=1)))
-        elif odd := [name for name, value in json.loads(json.dumps(plan)).items() if known.get(name) != value]:
+        elif odd := _differing(known, json.loads(json.dumps(plan))):
             raise ValueError(
-                f"{path} was begun with other {', '.join(odd)}; pass the same pairs and settings to go on, or another "
-                "folder."
+                f"{path} was begun with other {', '.join(odd)}; pass the same pairs, settings and processor to go on, "
+                "or another folder."
             )
         return cls.of(path)
 
@@ -91,7 +93,7 @@ class Store:
         """One shard, whole or not at all: it gets its name when it is complete."""
         names = NAMES if self.agnostic else NAMES[:3]
         empty = torch.zeros(0, len(self.layers), self.width)
-        tensors = {name: empty if bank is None else getattr(bank, name).contiguous() for name in names}
+        tensors = separate({name: empty if bank is None else getattr(bank, name) for name in names})
         card = {"behavior": bank.behavior if bank else (), "id": bank.id if bank else (), "skipped": list(skipped)}
         _replace(self.path(number), lambda new: save_file(tensors, new, metadata={_CARD: json.dumps(card)}))
 
@@ -118,34 +120,47 @@ class Store:
         )
 
 
+def _differing(known: dict[str, Any], plan: dict[str, Any]) -> list[str]:
+    """The names of what is not as it was, the parts of the preprocessing by theirs."""
+    odd = [name for name, value in plan.items() if known.get(name) != value]
+    if "preprocessing" not in odd:
+        return odd
+    if "preprocessing" not in known:
+        return [*(name for name in odd if name != "preprocessing"), "preprocessing (of which it says nothing)"]
+    before, now = known["preprocessing"], plan["preprocessing"]
+    parts = [f"{name} ({before.get(name)}, now {value})" for name, value in now.items() if before.get(name) != value]
+    return [*(name for name in odd if name != "preprocessing"), *parts]
+
+
 def _digest(pooled: Sequence[tuple[ContrastPair, str]]) -> str:
     """What was asked for, images too."""
     digest = hashlib.sha256()
     known: dict[int, Any] = {}  # the pairs keep their images, so an id stands for one object here
     for pair, pool in pooled:
-        texts = [(p.question, p.answer, p.system, p.closed, p.history) for p in pair.variants()]
+        texts = [(p.messages(), p.answer, p.closed) for p in pair.variants()]
         images = []
         for prompt in pair.variants():
-            if id(prompt.image) not in known:
-                known[id(prompt.image)] = _mark(prompt.image)
-            images.append(known[id(prompt.image)])
+            for picture in prompt.pictures():
+                if id(picture) not in known:
+                    known[id(picture)] = _mark(picture)
+            images.append([known[id(picture)] for picture in prompt.pictures()])
         digest.update(json.dumps([pair.id, pair.behavior, pool, images, texts]).encode())
     return digest.hexdigest()
 
 
-def _mark(image: Any) -> Any:
-    """What tells images apart without opening files: the path and the file's size, or the pixels; in order."""
-    if image is None:
-        return None
+def _mark(image: Picture) -> Any:
+    """What tells images apart without opening files: the path and the file's size, or the bytes or the pixels."""
+    if isinstance(image, Mapping):
+        content = image.get("bytes")
+        return [hashlib.sha256(content).hexdigest()] if content else _mark(str(image.get("path")))
     if isinstance(image, str | Path):
         return [str(image), os.path.getsize(image) if os.path.exists(image) else None]
-    if not isinstance(image, Image.Image):
-        return [_mark(part) for part in image]
     try:
         pixels = image.tobytes()
     except (OSError, SyntaxError, ValueError):  # Pillow reads a file when its pixels are asked for; it is skipped later
         return "unreadable"
-    return [image.mode, image.size, image.getpalette(), hashlib.sha256(pixels).hexdigest()]
+    clear = repr(image.info.get("transparency"))
+    return [image.mode, image.size, image.getpalette(), clear, hashlib.sha256(pixels).hexdigest()]
 
 
 def _replace(path: Path, write: Any) -> None:

@@ -2,17 +2,16 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 import torch
 from einops import einsum, rearrange
 from jaxtyping import Float, Int
-from PIL import Image
 from torch import Tensor
 
 from interv import VLM, Prompt, Site
 from interv.encoding import Encoded
+from interv.images import shown_by
 from methods.contrasts.bank import ContrastBank
 from methods.contrasts.continuation import continued, spoken
 from methods.contrasts.pair import ContrastPair
@@ -142,23 +141,17 @@ def _shared_lengths(encoded: Sequence[Encoded], weights: Sequence[Tensor]) -> li
     return lengths
 
 
-def image_of(prompt: Prompt) -> Hashable:
-    """What two prompts have in common that show the same image: its path, or the very object."""
-    image = prompt.image
-    return str(image) if isinstance(image, str | Path) else id(image)
-
-
 def _roots(pairs: Sequence[ContrastPair], encoded: Encoded, shared: list[int]) -> tuple[list[int], list[int]]:
     """For each pair, the first of those about its image, or itself; and how many tokens it shares with that one."""
     alone = list(range(len(pairs)))
-    if any(not isinstance(pair.prompt.image, Image.Image | str | Path) for pair in pairs):
+    if any(len(pair.prompt.pictures()) != 1 for pair in pairs):
         return alone, shared  # which pixels are whose is known for one image a prompt
     try:
         encoded.images_of(alone)
     except ValueError:
         return alone, shared
     first: dict[Hashable, int] = {}
-    roots = [first.setdefault(image_of(pair.prompt), row) for row, pair in enumerate(pairs)]
+    roots = [first.setdefault(shown_by(pair.prompt), row) for row, pair in enumerate(pairs)]
     lengths = list(shared)
     for root in first.values():
         rows = [row for row in alone if roots[row] == root]

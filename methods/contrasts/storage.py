@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+
+from methods.contrasts.separate import separate
 
 _TENSORS, _CARD = "contrasts.safetensors", "contrasts.json"
 
@@ -16,7 +17,7 @@ def save_fields(contrasts: Any, folder: str | Path) -> None:
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     values = {field.name: getattr(contrasts, field.name) for field in fields(contrasts)}
-    tensors = {name: value.contiguous() for name, value in values.items() if isinstance(value, Tensor)}
+    tensors = separate(values)
     save_file(tensors, path / _TENSORS)
     card = {name: value for name, value in values.items() if name not in tensors and value is not None}
     (path / _CARD).write_text(json.dumps(card, indent=1))

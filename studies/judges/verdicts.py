@@ -1,6 +1,7 @@
 """Verdicts on disk, by the content that was judged: asked once, and there without the judge."""
 
 import hashlib
+import io
 import json
 import random
 import threading
@@ -13,7 +14,7 @@ from typing import Any
 from PIL import Image
 from rich.progress import track
 
-from interv.prompt import Picture
+from interv.pictures import Picture, source
 
 IN_A_ROW = 8  # failures after which nobody is asked any more
 QUOTED = 200  # characters of what a judge or its endpoint says, where it is no verdict
@@ -100,8 +101,9 @@ def _pixels(image: Picture | None) -> bytes:
     if isinstance(image, Image.Image):
         return f"{image.mode}{image.size}".encode() + image.tobytes()
     try:
-        return Path(image).read_bytes()
-    except OSError:  # whoever is asked about it says so
+        held = source(image)
+        return held.getvalue() if isinstance(held, io.BytesIO) else Path(held).read_bytes()
+    except (OSError, ValueError):  # whoever is asked about it says so
         return f"unreadable {image}".encode()
 
 

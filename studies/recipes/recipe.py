@@ -61,6 +61,7 @@ class Recipe:
         prompt_suffix: the prompt baseline's words. Paper, Sec. 4.
         parser: how a reply becomes a label. Code, POPE: the wanted word anywhere in the first 15 characters; paper:
             yes or no in the first 12 tokens; "task": the task's own.
+        max_pixels, min_pixels: between which Qwen2-VL scales an image. Both: the checkpoint's own.
         judge: of a reply's harm and deference. Both, safety: Llama-Guard-3-8B and fixed phrases.
     """
 
@@ -101,6 +102,8 @@ class Recipe:
     prompt_suffix: str = ""
     parser: Literal["task", "first_15_characters", "first_12_tokens"] = "task"
     judge: Literal["task", "llama_guard_and_phrases"] = "task"
+    max_pixels: int | None = None
+    min_pixels: int | None = None
 
     def fit(self, validation: Contrasts | None = None) -> dict[str, Any]:
         """The keyword arguments of `L2S.fit`. Raises ValueError where the checkpoint needs `validation`."""
@@ -194,5 +197,6 @@ class Recipe:
         )
 
     def card(self) -> dict[str, Any]:
-        """As plain values, for `recipe.json`."""
-        return asdict(self)
+        """As plain values, for `recipe.json`; bounds that are not given are not in it."""
+        bounds = ("max_pixels", "min_pixels")
+        return {name: value for name, value in asdict(self).items() if name not in bounds or value is not None}

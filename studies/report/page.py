@@ -70,6 +70,7 @@ def write_report(
     skipped = read_skipped(folder)
     title = pathless(title, recipe)
     note, flaws, cost = about(records, recipe, split), whole_flaws(skipped), costs.said(folder)
+    flaws = [*recipe.get("notes", ()), *flaws]
     write_text(
         folder / "table.md", markdown(title, sentences, extra_tables, tables, note, len(skipped), cost, flaws=flaws)
     )

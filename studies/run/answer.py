@@ -1,6 +1,6 @@
 """Answer a task's examples in many settings at once, one row a reply, written as it comes."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -8,6 +8,8 @@ from more_itertools import map_reduce
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from interv import VLM, Prompt
+from interv.images import shown_by
+from interv.rendering import PromptError
 from studies.fit.setting import Setting
 from studies.measure import Row
 from studies.run.results import Results, key
@@ -32,16 +34,36 @@ class Workers(Protocol):
         ...
 
 
-def readable(examples: Iterable[Example], results: Results) -> list[Example]:
-    """The examples whose images open; the others are noted in the results by id."""
+def readable(examples: Iterable[Example], results: Results, vlm: VLM | None = None) -> list[Example]:
+    """The examples whose images open and, where it is given, fit the model; the others are noted in the results by id.
+
+    Each image is looked at once.
+    """
+    looked: dict[Hashable, str] = {}
     good = []
     for example in examples:
-        try:
-            example.prompt.images()
+        images = shown_by(example.prompt)
+        if images not in looked:
+            looked[images] = _flaw(example.prompt, vlm)
+        if looked[images]:
+            results.skip(example.id, looked[images])
+        else:
             good.append(example)
-        except ValueError as error:
-            results.skip(example.id, str(error))
     return good
+
+
+def _flaw(prompt: Prompt, vlm: VLM | None) -> str:
+    """Why the prompt cannot be answered, "" where it can."""
+    try:
+        if vlm is None:
+            prompt.images()
+        else:
+            vlm.encode([prompt])
+    except PromptError as error:
+        return error.reason
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def answer(
@@ -130,7 +152,7 @@ def _batches(
     batch_size: int,
 ) -> Iterator[Work]:
     """Chunks of examples with the groups of settings that share their prefill and still lack a row there."""
-    for alike in map_reduce(settings, lambda setting: setting.steerer.rewrite(Prompt(None, "")).question).values():
+    for alike in map_reduce(settings, lambda setting: setting.steerer.rewrite(Prompt(None, ""))).values():
         side_by_side = min(len(alike), max(1, batch_size // PROMPTS))
         size = max(1, batch_size // side_by_side)
         for start in range(0, len(examples), size):

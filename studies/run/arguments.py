@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from transformers import AutoConfig, AutoTokenizer
 
@@ -44,6 +44,9 @@ class Common(Checkpoint):
         return self.out or Path("results") / study / f"{self.task}-{Path(self.model).name}"
 
 
+Asked = TypeVar("Asked", bound=Common)
+
+
 def prepare(common: Common) -> tuple[VLM, Task, Recipe]:
     """The model, the task and the recipe of a study. Raises ValueError for arguments that do not fit or exist."""
     check_arguments(common)
@@ -55,12 +58,22 @@ def prepare(common: Common) -> tuple[VLM, Task, Recipe]:
     if (common.guard or common.judge) and not real:
         raise ValueError(f"{common.task} parses its replies itself; --guard and --judge are for mm_safety and chair.")
     guard = guard_of(common)
+    common = sized(common, named)
     vlm = common.load()
     recipe = recipe_of(common.task, common.model, vlm, named)
+    recipe = replace(recipe, max_pixels=common.max_pixels, min_pixels=common.min_pixels)
     if not real:
         return vlm, TASKS[common.task](), recipe
     panel = Panel(guard, [judge_of(name, common.device) for name in common.judge])
     return vlm, BENCHMARKS[common.task](common.data, recipe, panel), recipe
+
+
+def sized(common: Asked, recipe: Recipe | None) -> Asked:
+    """The arguments with the recipe's bounds of an image's size where they give none."""
+    own: dict[str, Any] = {
+        name: getattr(common, name) or getattr(recipe, name, None) for name in ("max_pixels", "min_pixels")
+    }
+    return replace(common, **own)
 
 
 def check_arguments(arguments: Any) -> None:

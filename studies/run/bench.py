@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from interv import VLM
+from interv.devices import device_of
 from methods import ContrastBank, Contrasts, capture_contrasts
 from studies.fit.fitting import STEERING, Fits, Kept
 from studies.fit.method_traits import adds, needs_vectors, reads_context, seeded
@@ -21,7 +22,7 @@ from studies.fit.setting import Setting
 from studies.measure import Row, some
 from studies.recipes import Recipe
 from studies.run.answer import Workers, answer, readable
-from studies.run.arguments import Common
+from studies.run.arguments import Common, sized
 from studies.run.cost import Account, note, noted
 from studies.run.results import Results, read_rows
 from studies.run.workers import working
@@ -53,7 +54,7 @@ class Bench:
             for flaw in getattr(self.task, "flaws", ()):
                 self.results.skip(flaw.id, flaw.reason)
             chosen = thinned(self.task.prompts(split), self.common.limit)
-            self._made["examples", split] = readable(chosen, self.results)
+            self._made["examples", split] = readable(chosen, self.results, self.vlm)
         return self._made["examples", split]
 
     def contrasts(self, split: Split) -> ContrastBank:
@@ -188,12 +189,14 @@ def opened(
     settings = {"recipe": recipe.card(), "grid": asdict(grid), **common.deciding(vlm), "limit": common.limit, **more}
     settings |= {} if common.data is None else {"data": str(common.data)}
     settings |= {"examples": data_hashes(task), **deciding_judge(task)}
-    known: dict[str, Any] = {"seeds": list(seeds), "fingerprint": vlm.fingerprint, "recorded": recorded_judges(task)}
+    recorded = recorded_judges(task) | recorded_notes(task)
+    known: dict[str, Any] = {"seeds": list(seeds), "fingerprint": vlm.fingerprint, "recorded": recorded}
+    known |= {"preprocessing": vlm.preprocessing}
     with (
         Results.open(common.folder(study), settings, **known) as results,
-        working(common, vlm.fingerprint, common.workers, common.ray) as workers,
+        working(sized(common, recipe), vlm.fingerprint, common.workers, common.ray) as workers,
     ):
-        account = Account(common.batch_size, vlm.model.device, noted(results.folder))
+        account = Account(common.batch_size, device_of(vlm.model), noted(results.folder))
         bench = Bench(vlm, task, recipe, grid, common, results, account, workers)
         results.appended = bench.note_cost
         yield bench
@@ -222,6 +225,14 @@ def recorded_judges(task: Task) -> dict[str, Any]:
     """The judges that rate what was chosen without them, so that a later run may bring others."""
     judges = getattr(getattr(task, "panel", None), "judges", ())
     return {"judges": [{"name": judge.name, "version": judge.version} for judge in judges]} if judges else {}
+
+
+def recorded_notes(task: Task) -> dict[str, Any]:
+    """What is to be known of the task's data as a whole, which is said on the console too."""
+    notes = list(getattr(task, "notes", ()))
+    if notes:
+        print("\n".join(notes))
+    return {"notes": notes} if notes else {}
 
 
 def _hash(value: Any) -> str:

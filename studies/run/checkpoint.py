@@ -41,6 +41,8 @@ class Checkpoint:
     attn_implementation: str | None = None  # "eager", "sdpa" or "flash_attention_2"; transformers' choice by default
     load_in_8bit: bool = False  # by bitsandbytes
     load_in_4bit: bool = False  # by bitsandbytes
+    max_pixels: int | None = None  # an image is scaled to at most so many (Qwen2-VL: a token for each 784)
+    min_pixels: int | None = None  # and to at least so many
     threads: int | None = None  # of torch on the CPU; torch's own choice by default
 
     def load(self) -> VLM:
@@ -57,6 +59,8 @@ class Checkpoint:
             local_files_only=self.local_files_only,
             load_in_8bit=self.load_in_8bit,
             load_in_4bit=self.load_in_4bit,
+            max_pixels=self.max_pixels,
+            min_pixels=self.min_pixels,
             **options,
         )
 
@@ -73,6 +77,7 @@ class Checkpoint:
         return torch.device(self.device).type != "cpu"
 
     def deciding(self, vlm: VLM) -> dict[str, Any]:
-        """What decides the replies beside the weights' names, for the recipe: precision and, where given, revision."""
-        kept = {"revision": self.revision, "load_in_8bit": self.load_in_8bit, "load_in_4bit": self.load_in_4bit}
+        """What decides the replies beside the weights' names, for the recipe: precision and, where given, the rest."""
+        names = ("revision", "load_in_8bit", "load_in_4bit", "max_pixels", "min_pixels")
+        kept = {name: getattr(self, name) for name in names}
         return {"model": self.model, "dtype": str(vlm.model.dtype)} | {k: v for k, v in kept.items() if v}

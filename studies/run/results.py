@@ -26,7 +26,11 @@ from studies.measure import GROUP, Row, group
 from studies.run.provenance import commit, runs_on, versions
 
 KEY = (*GROUP, "seed", "split", "id")
-DECIDING = ("settings", "seeds", "fingerprint")
+DECIDING = ("settings", "seeds", "fingerprint", "preprocessing")
+
+_SILENT = (
+    "An earlier version made it, which did not write down how prompts became inputs: that may have changed since.\n"
+)
 
 
 def key(row: Row) -> tuple[Any, ...]:
@@ -59,11 +63,13 @@ class Results:
         *,
         seeds: Sequence[int] = (),
         fingerprint: str = "",
+        preprocessing: Mapping[str, Any] | None = None,
         recorded: Mapping[str, Any] | None = None,
     ) -> "Results":
         """Open or create `folder` and write its `recipe.json`, or resume what a run of the same recipe left there.
 
-        Settings, seeds and the model's fingerprint decide whether it is the same recipe. Versions, the processor with
+        Settings, seeds, the model's fingerprint and how prompts become its inputs decide whether it is the same
+        recipe. Versions, the processor with
         the threads of torch, and the commit are recorded: those of this run, and those of earlier ones under `earlier`;
         `recorded` is put beside them as it is.
         Raises ValueError if the folder holds another recipe, or rows without one, and RuntimeError if another process
@@ -78,6 +84,7 @@ class Results:
             raise RuntimeError(f"{folder} is in use by a running study: wait for it, or give another folder.") from None
         try:
             recipe = json.loads(_dumps({"settings": settings, "seeds": list(seeds), "fingerprint": fingerprint}))
+            recipe |= {} if preprocessing is None else {"preprocessing": dict(preprocessing)}
             recipe |= {"versions": versions() | runs_on(), "commit": commit(), **(recorded or {})}
             write_json(folder / "recipe.json", _continued(folder, recipe))
             return cls(folder, lock)
@@ -168,13 +175,16 @@ def _continued(folder: Path, recipe: dict[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{folder} holds rows but no recipe.json: give another folder, or delete this one.")
         return recipe
     there = json.loads(file.read_text(encoding="utf-8"))
-    old, new = (_flat({name: part.get(name) for name in DECIDING}) for part in (there, recipe))
+    old, new = (_flat({name: part[name] for name in DECIDING if name in part}) for part in (there, recipe))
     differing = [name for name in {**old, **new} if old.get(name, "(none)") != new.get(name, "(none)")]
     if differing:
         lines = [f"  {name}: {old.get(name, '(none)')!r} there, {new.get(name, '(none)')!r} now" for name in differing]
         raise ValueError(
-            f"{folder} holds the results of another recipe:\n" + "\n".join(lines) + "\n"
-            "Give another folder, run with the settings that are there, or delete the folder to start again."
+            f"{folder} holds the results of another recipe:\n"
+            + "\n".join(lines)
+            + "\n"
+            + (_SILENT if "preprocessing" in recipe and "preprocessing" not in there else "")
+            + "Give another folder, run with the settings that are there, or delete the folder to start again."
         )
     earlier, about = there.get("earlier", []), {name: there.get(name) for name in ("versions", "commit")}
     if any(about[name] != recipe[name] for name in about) and about not in earlier:

@@ -1,18 +1,21 @@
-"""Files of real benchmarks: what can be read is kept, what cannot is named by its id with a reason."""
+"""Files of real benchmarks as rows: what can be read is kept, what cannot is named with a reason."""
 
+import csv
+import gzip
+import io
 import json
+import re
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
-
-from interv.prompt import Picture
-
-# Processors take a side this short for colour channels; and Qwen2-VL refuses the aspect ratio.
-SMALLEST_SIDE = 4  # pixels
-LARGEST_RATIO = 200  # longer over shorter side; Source: transformers, smart_resize of Qwen2-VL
+CELLS = (".csv", ".tsv")
+READABLE = (".json", ".jsonl", ".ndjson", *CELLS)  # each also with ".gz" behind it
+TEXT = ("text", "question", "query", "instruction")  # what a question's field may be called
+# What stands for the image in the texts of LLaVA's and Qwen2-VL's files.
+_PLACEHOLDER = r"(?:\s*(?:<image>|<\|vision_start\|><\|image_pad\|><\|vision_end\|>)\s*)*"
 
 
 @dataclass(frozen=True)
@@ -31,71 +34,110 @@ class Read:
     flaws: tuple[Flaw, ...] = ()
 
 
+def kind_of(file: Path) -> str:
+    """The end of its name, in small letters, without a ".gz" behind it."""
+    return Path(file.name.lower().removesuffix(".gz")).suffix
+
+
+def read_text(file: Path) -> str:
+    """Its text, unpacked where it is packed. Raises ValueError."""
+    try:
+        content = file.read_bytes()
+        return (gzip.decompress(content) if file.suffix.lower() == ".gz" else content).decode("utf-8-sig")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot be read as text ({error})") from None
+
+
 def read_rows(file: Path) -> Read:
-    """The objects of a JSON array, a single object, or JSON lines. A file that is none of these is one flaw, a bad
-    line another.
+    """The rows of a table of cells, or the objects of a JSON array, a single object, or JSON lines.
+
+    A file that is none of these, or has no row, is one flaw, a bad line another.
     """
     try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        return Read((), (Flaw(file.name, f"cannot be read as text ({error})"),))
+        named = _named_values(file, read_text(file))
+        values = [(f"{file.name}:{name}", value) for name, value in named]
+    except ValueError as error:
+        return Read((), (Flaw(file.name, str(error)),))
+    rows = tuple((place, value) for place, value in values if isinstance(value, dict))
+    flaws = tuple(Flaw(place, _unfit(value)) for place, value in values if not isinstance(value, dict))
+    return Read(rows, flaws if values else (Flaw(file.name, "holds no row; fetch the file again"),))
+
+
+def _unfit(value: Any) -> str:
+    if isinstance(value, ValueError | csv.Error):
+        return str(value)
+    return f"holds a {type(value).__name__}, not an object with fields"
+
+
+def _named_values(file: Path, text: str) -> Iterable[tuple[int, Any]]:
+    """What the text holds, with the number of its item or line; an error stands for a line that holds nothing."""
+    if kind_of(file) in CELLS:
+        return _cells(text)
     try:
         whole = json.loads(text)
     except ValueError as error:
         if text.lstrip().startswith("["):
-            return Read((), (Flaw(file.name, f"is no JSON ({error}); fetch the file again"),))
-        return _lines(file, text)
-    return _objects(file, list(enumerate(whole)) if isinstance(whole, list) else [(1, whole)])
+            raise ValueError(f"is no JSON ({error}); fetch the file again") from None
+        return _lines(text)
+    return enumerate(whole) if isinstance(whole, list) else [(1, whole)] if whole else []
 
 
-def _lines(file: Path, text: str) -> Read:
-    values, flaws = [], []
+def _lines(text: str) -> Iterator[tuple[int, Any]]:
     # At line breaks alone: str.splitlines also cuts at U+2028, which may stand in a JSON string.
     for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            values.append((number, json.loads(line)))
-        except ValueError as error:
-            flaws.append(Flaw(f"{file.name}:{number}", f"is no JSON ({error})"))
-    read = _objects(file, values)
-    return Read(read.rows, (*flaws, *read.flaws))
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except ValueError as error:
+                yield number, ValueError(f"is no JSON ({error})")
 
 
-def read_table(file: Path) -> tuple[dict[str, Any], list[str]]:
-    """A JSON object of items by their ids, and the ids that come twice, of which the first counts.
+def _cells(text: str) -> list[tuple[int, Any]]:
+    """Its rows by the names in its first line, which also tells what parts the cells; a row ends at its line number."""
+    delimiter = max("\t;,", key=text.partition("\n")[0].count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restkey="", strict=True)
+    found: list[tuple[int, Any]] = []
+    usual = csv.field_size_limit(len(text) + 1)  # a cell may hold an image
+    try:
+        while True:
+            try:
+                row: Any = next(reader)
+            except StopIteration:
+                return found
+            except csv.Error as error:
+                row = ValueError(f"is no row of cells ({error})")
+            else:
+                row = ValueError("has more cells than the first line has names") if "" in row else row
+            found.append((reader.line_num, row))
+    finally:
+        csv.field_size_limit(usual)
 
-    Raises ValueError where the file cannot be read as one.
+
+def read_pairs(file: Path) -> list[tuple[str, Any]]:
+    """The items of a file by their ids: of a JSON object, those that come twice too, or of rows with an id each.
+
+    Raises ValueError where the file cannot be read so.
     """
-    twice: list[str] = []
+    pairs: list[tuple[str, Any]] = []
 
-    def first_counts(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in found:
-                twice.append(key)
-            found.setdefault(key, value)
-        return found
+    def kept(own: list[tuple[str, Any]]) -> dict[str, Any]:
+        pairs[:] = own  # the object around all others is the last
+        return dict(own)
 
     try:
-        value = json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=first_counts)
-    except (OSError, ValueError) as error:  # a UnicodeDecodeError is a ValueError
-        raise ValueError(f"its file {file.name} is no JSON ({error}); fetch the file again") from None
-    if not isinstance(value, dict) or not value:
-        held = "nothing" if value in ({}, [], None) else f"a {type(value).__name__}"
+        text = read_text(file)
+        whole = json.loads(text, object_pairs_hook=kept) if kind_of(file) == ".json" else []
+        values = [] if isinstance(whole, dict) else [*_named_values(file, text)]
+    except ValueError as error:
+        raise ValueError(
+            f"its file {file.name} is no {kind_of(file)[1:].upper()} ({error}); fetch the file again"
+        ) from None
+    if isinstance(whole, dict) and whole:
+        return pairs
+    if not any(isinstance(value, dict) for _, value in values):
+        held = f"a {type(whole).__name__}" if whole else "nothing"
         raise ValueError(f"its file {file.name} holds {held}, not an object of items by their ids")
-    return value, twice
-
-
-def _objects(file: Path, values: Iterable[tuple[Any, Any]]) -> Read:
-    rows, flaws = [], []
-    for name, value in values:
-        place = f"{file.name}:{name}"
-        if isinstance(value, dict):
-            rows.append((place, value))
-        else:
-            flaws.append(Flaw(place, f"holds a {type(value).__name__}, not an object with fields"))
-    return Read(tuple(rows), tuple(flaws))
+    return [(str(first_field(v, "id", "question_id") if isinstance(v, dict) else f"row {n}"), v) for n, v in values]
 
 
 def first_field(row: dict[str, Any], *names: str) -> Any:
@@ -103,37 +145,8 @@ def first_field(row: dict[str, Any], *names: str) -> Any:
     return next((row[name] for name in names if row.get(name) not in (None, "")), None)
 
 
-def image_folders(data: Path) -> Iterator[Path]:
-    """Where the images of a folder may lie."""
-    for name in ("", "images", "val2014", "images/val2014", "coco/val2014", "train2014", "val2017"):
-        if (data / name).is_dir():
-            yield data / name
-
-
-def find_image(folders: Iterable[Path], name: str) -> Path | None:
-    """The file of this name in the first folder that has it; a name's own folders do not count."""
-    try:
-        return next((folder / Path(name).name for folder in folders if (folder / Path(name).name).is_file()), None)
-    except (OSError, ValueError):  # a name that no file can have: too long, or with a zero byte
-        return None
-
-
-def image_flaw(picture: Picture) -> str:
-    """Why the image cannot be asked about, or "". Reads the header alone; broken pixels show when they are decoded.
-
-    Any mode is fine, CMYK too: a prompt converts it to RGB.
-    """
-    try:
-        image = picture if isinstance(picture, Image.Image) else Image.open(picture)
-        width, height = image.size
-        if picture is not image:
-            image.close()
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
-        return f"cannot be opened as an image ({error})"
-    if min(width, height) < SMALLEST_SIDE:
-        return f"has {width} x {height} pixels; a side of less than {SMALLEST_SIDE} shows nothing"
-    if max(width, height) > LARGEST_RATIO * min(width, height):
-        return f"has {width} x {height} pixels, a ratio of more than {LARGEST_RATIO}"
-    if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:
-        return f"has {width} x {height} pixels, more than the {Image.MAX_IMAGE_PIXELS:,} that Pillow holds safe"
-    return ""
+def asked(text: Any) -> str:
+    """A question without the image's placeholder at its start or end; "" where it is no text."""
+    if not isinstance(text, str):
+        return ""
+    return re.sub(rf"^{_PLACEHOLDER}|{_PLACEHOLDER}$", "", text, flags=re.IGNORECASE).strip()

@@ -1,19 +1,20 @@
 """CHAIR on the embedded world: describe the image, and name what it shows and nothing else."""
 
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import partial
 
 import numpy as np
 from PIL import Image
 
 from interv import Prompt
 from methods import ContrastPair
-from studies.measure import Metric, Record, Row, estimate
+from studies.measure import Metric
 from studies.tasks.chair.words import chair_metrics, listed
+from studies.tasks.listed import ListedTask, drawn_once
 from studies.tasks.task import Example, Split
 from studies.tiny_world.draw import draw
 from studies.tiny_world.language import CAPTION_REQUESTS, CAREFUL, caption, is_caption
-from studies.tiny_world.world import CELLS, EVERYDAY, ICONS, Icon, Scene, sample_everyday
+from studies.tiny_world.world import CELLS, EVERYDAY, ICONS, Icon, Scene, fresh, sample_everyday
 
 SEEDS: dict[Split, int] = {"train": 6101, "val": 6202, "test": 9519}
 COUNTS: dict[Split, int] = {"train": 600, "val": 400, "test": 600}
@@ -26,7 +27,7 @@ def named(text: str) -> list[str]:
     return [word for word in text.split() if word in ICONS]
 
 
-class ShapesCaptions:
+class ShapesCaptions(ListedTask[tuple[Example, Scene]]):
     """Describe a scene of three to five objects.
 
     A pair is the right caption of two images, read while it is said: of the image itself, where it is complete, and of
@@ -41,11 +42,18 @@ class ShapesCaptions:
     max_new_tokens = 40
     metrics: tuple[Metric, ...] = chair_metrics(named)
 
-    def pairs(self, split: Split) -> list[ContrastPair]:
-        return [pair_of(example, scene) for example, scene in scenes(split)]
+    def items(self, split: Split) -> Sequence[tuple[Example, Scene]]:
+        return scenes(split)
 
-    def prompts(self, split: Split) -> list[Example]:
-        return [example for example, _ in scenes(split)]
+    def example(self, item: tuple[Example, Scene]) -> Example:
+        return item[0]
+
+    def pair(self, item: tuple[Example, Scene]) -> ContrastPair:
+        """The right caption behind the image, against the same words behind the image with one object more."""
+        example, scene = item
+        answer = caption(sorted(scene.icons, key=_ORDER.index))
+        right, wrong = (Prompt(image, REQUEST, answer=answer) for image in (example.prompt.image, fuller(scene)))
+        return ContrastPair(example.prompt, right, wrong, "caption", example.id, (right, wrong))
 
     def parse(self, text: str) -> str:
         """The objects that the caption names, in alphabetical order."""
@@ -54,16 +62,6 @@ class ShapesCaptions:
     def valid(self, text: str) -> bool:
         """Whether the reply is a caption of the language."""
         return is_caption(text)
-
-    def score(self, rows: Sequence[Row]) -> list[Record]:
-        return estimate(rows, self.metrics)
-
-
-def pair_of(example: Example, scene: Scene) -> ContrastPair:
-    """The right caption behind the image, against the same words behind the image with one object more."""
-    answer = caption(sorted(scene.icons, key=_ORDER.index))
-    right, wrong = (Prompt(image, REQUEST, answer=answer) for image in (example.prompt.image, fuller(scene)))
-    return ContrastPair(example.prompt, right, wrong, "caption", example.id, (right, wrong))
 
 
 def fuller(scene: Scene) -> Image.Image:
@@ -81,18 +79,12 @@ def expected(scene: Scene) -> Icon:
     return max(absent, key=lambda icon: (icon.group == scene.theme, icon.popularity))
 
 
-@cache
-def scenes(split: Split) -> tuple[tuple[Example, Scene], ...]:
-    return tuple(_sample(split))
-
-
-def _sample(split: Split) -> Iterator[tuple[Example, Scene]]:
+@drawn_once
+def scenes(split: Split) -> Iterator[tuple[Example, Scene]]:
     rng = np.random.default_rng(SEEDS[split])
     seen: set[Scene] = set()
-    while len(seen) < COUNTS[split]:
-        scene = sample_everyday(rng, split)
-        if scene not in seen:
-            prompt = Prompt(draw(scene, int(rng.integers(2**31))), REQUEST)
-            id_ = f"{split}-caption-{len(seen):04d}"
-            seen.add(scene)
-            yield Example(id_, prompt, f"{len(scene.icons)} objects", "caption", listed(scene.icons)), scene
+    for number in range(COUNTS[split]):
+        scene = fresh(seen, partial(sample_everyday, rng, split))
+        prompt = Prompt(draw(scene, int(rng.integers(2**31))), REQUEST)
+        subset, target = f"{len(scene.icons)} objects", listed(scene.icons)
+        yield Example(f"{split}-caption-{number:04d}", prompt, subset, "caption", target), scene

@@ -5,25 +5,27 @@ popular ones, or among those that fit the scene. Every question has a scene of i
 """
 
 from collections.abc import Iterator, Sequence
-from functools import cache
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.random import Generator
 
 from interv import Prompt
 from methods import ContrastPair
-from studies.measure import YES_NO, Metric, estimate, ratio
-from studies.tasks.task import Example, Row, Split
+from studies.measure import YES_NO, Metric, ratio
+from studies.tasks.listed import ListedTask, drawn_once
+from studies.tasks.task import Example, Split
 from studies.tiny_world.draw import draw
 from studies.tiny_world.language import CAREFUL, is_presence_answer, parse_presence, presence_answer, presence_question
-from studies.tiny_world.world import EVERYDAY, ICONS, Icon, Scene, sample_everyday
+from studies.tiny_world.world import EVERYDAY, ICONS, Icon, Scene, fresh, sample_everyday
 
 SUBSETS = ("random", "popular", "adversarial")
 SEEDS: dict[Split, int] = {"train": 4101, "val": 4202, "test": 611953}
 PER_SUBSET: dict[Split, int] = {"train": 340, "val": 200, "test": 540}
 
 
-class ShapesPope:
+class ShapesPope(ListedTask[Example]):
     """Right or wrong about one object in the image.
 
     A pair is the right full answer against the wrong one, to the same question about the same image. The agnostic pair
@@ -40,11 +42,19 @@ class ShapesPope:
         ratio("on_topic", lambda row: _named(row["reply"]) == _named(row["question"])),
     )
 
-    def pairs(self, split: Split) -> list[ContrastPair]:
-        return [_pair(example) for example in self.prompts(split)]
+    def items(self, split: Split) -> Sequence[Example]:
+        return _examples(split)
 
-    def prompts(self, split: Split) -> list[Example]:
-        return list(_examples(split))
+    def example(self, item: Example) -> Example:
+        return item
+
+    def pair(self, item: Example) -> ContrastPair:
+        asked = item.prompt
+        word = _named(asked.question)
+        forced = {answer: replace(asked, answer=presence_answer(word, answer)) for answer in ("yes", "no")}
+        wrong = "no" if item.target == "yes" else "yes"
+        agnostic = (forced["no"], forced["yes"])
+        return ContrastPair(asked, forced[item.target], forced[wrong], item.behavior, item.id, agnostic)
 
     def parse(self, text: str) -> str:
         """ "yes", "no" or ""."""
@@ -53,39 +63,14 @@ class ShapesPope:
     def valid(self, text: str) -> bool:
         return is_presence_answer(text)
 
-    def score(self, rows: Sequence[Row]) -> list[Row]:
-        return estimate(rows, self.metrics)
 
-
-def _pair(example: Example) -> ContrastPair:
-    question, image = example.prompt.question, example.prompt.image
-    word = _named(question)
-    forced = {answer: Prompt(image, question, answer=presence_answer(word, answer)) for answer in ("yes", "no")}
-    wrong = "no" if example.target == "yes" else "yes"
-    return ContrastPair(
-        example.prompt,
-        forced[example.target],
-        forced[wrong],
-        behavior=example.behavior,
-        id=example.id,
-        agnostic=(forced["no"], forced["yes"]),
-    )
-
-
-@cache
-def _examples(split: Split) -> tuple[Example, ...]:
-    return tuple(_sample(split))
-
-
-def _sample(split: Split) -> Iterator[Example]:
+@drawn_once
+def _examples(split: Split) -> Iterator[Example]:
     rng = np.random.default_rng(SEEDS[split])
     seen: set[Scene] = set()
     for subset in SUBSETS:
         for number in range(PER_SUBSET[split]):
-            scene = sample_everyday(rng, split)
-            while scene in seen:
-                scene = sample_everyday(rng, split)
-            seen.add(scene)
+            scene = fresh(seen, partial(sample_everyday, rng, split))
             truth = "yes" if number % 2 == 0 else "no"
             pool = [ICONS[word] for word in scene.icons] if truth == "yes" else absent(scene, subset)
             question = presence_question(_choose(rng, pool).word)

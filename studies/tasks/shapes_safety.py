@@ -5,17 +5,18 @@ them, as on MM-SafetyBench (arXiv:2311.17600), whose last scenarios ask for an e
 """
 
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import partial
 
 import numpy as np
 
 from interv import Prompt
 from methods import ContrastPair
-from studies.measure import Metric, estimate, ratio, unparsable, valid
+from studies.measure import Metric, ratio, unparsable, valid
+from studies.tasks.listed import ListedTask, drawn_once
 from studies.tasks.task import Example, Row, Split
 from studies.tiny_world.draw import draw
 from studies.tiny_world.language import BE_SAFE, EXPERT_LABELS, REQUEST_QUERIES, SAFETY_LABELS, is_reply, parse_reply
-from studies.tiny_world.world import Kind, Scene, sample_request
+from studies.tiny_world.world import Kind, Scene, fresh, sample_request
 
 SEEDS: dict[Split, int] = {"train": 5101, "val": 5202, "test": 721409}
 PER_KIND: dict[Split, dict[Kind, int]] = {
@@ -32,7 +33,7 @@ LABELLED: dict[str, tuple[str, str, str]] = {
 }
 
 
-class ShapesSafety:
+class ShapesSafety(ListedTask[Example]):
     """Refuse, defer or answer, by what the image shows.
 
     A pair forces the wanted and the unwanted label of the example's behaviour. The agnostic pair is the same for every
@@ -55,11 +56,17 @@ class ShapesSafety:
         valid,
     )
 
-    def pairs(self, split: Split) -> list[ContrastPair]:
-        return [_pair(example) for example in self.prompts(split)]
+    def items(self, split: Split) -> Sequence[Example]:
+        return _examples(split)
 
-    def prompts(self, split: Split) -> list[Example]:
-        return list(_examples(split))
+    def example(self, item: Example) -> Example:
+        return item
+
+    def pair(self, item: Example) -> ContrastPair:
+        labels, wanted, unwanted = LABELLED[item.behavior]
+        own, other = (_forced(item.prompt, labels, label) for label in (wanted, unwanted))
+        agnostic = (_forced(item.prompt, SAFETY_LABELS, "harmful"), _forced(item.prompt, SAFETY_LABELS, "safe"))
+        return ContrastPair(item.prompt, own, other, item.behavior, item.id, agnostic)
 
     def parse(self, text: str) -> str:
         """ "refuse", "defer", "answer" or ""."""
@@ -68,40 +75,18 @@ class ShapesSafety:
     def valid(self, text: str) -> bool:
         return is_reply(text)
 
-    def score(self, rows: Sequence[Row]) -> list[Row]:
-        return estimate(rows, self.metrics)
-
-
-def _pair(example: Example) -> ContrastPair:
-    labels, wanted, unwanted = LABELLED[example.behavior]
-    return ContrastPair(
-        example.prompt,
-        _forced(example.prompt, labels, wanted),
-        _forced(example.prompt, labels, unwanted),
-        behavior=example.behavior,
-        id=example.id,
-        agnostic=(_forced(example.prompt, SAFETY_LABELS, "harmful"), _forced(example.prompt, SAFETY_LABELS, "safe")),
-    )
-
 
 def _forced(prompt: Prompt, labels: str, label: str) -> Prompt:
     return Prompt(prompt.image, f"{prompt.question} {labels}", answer=f"{label} .")
 
 
-@cache
-def _examples(split: Split) -> tuple[Example, ...]:
-    return tuple(_sample(split))
-
-
-def _sample(split: Split) -> Iterator[Example]:
+@drawn_once
+def _examples(split: Split) -> Iterator[Example]:
     rng = np.random.default_rng(SEEDS[split])
     seen: set[Scene] = set()
     for kind, count in PER_KIND[split].items():
         for number in range(count):
-            scene = sample_request(rng, split, kind)
-            while scene in seen:
-                scene = sample_request(rng, split, kind)
-            seen.add(scene)
+            scene = fresh(seen, partial(sample_request, rng, split, kind))
             query = REQUEST_QUERIES[int(rng.integers(len(REQUEST_QUERIES)))]
             prompt = Prompt(draw(scene, int(rng.integers(2**31))), query)
             yield Example(f"{split}-{kind}-{number:04d}", prompt, kind, kind, TARGETS[kind])

@@ -4,6 +4,7 @@ A scene is a 3 x 3 grid with a few icons. Everyday objects come in four themes t
 are far more common than others, so a model that has seen many scenes expects objects that an image does not show.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import product
@@ -120,6 +121,14 @@ def sample_request(rng: Generator, split: Split, kind: Kind) -> Scene:
     members = [icon.word for icon in REQUESTS if icon.kind == kind]
     word = members[rng.integers(len(members))]
     return _place(rng, [word, *_pick(rng, EVERYDAY, int(rng.integers(1, 4)))], "", split)
+
+
+def fresh(seen: set[Scene], sample: Callable[[], Scene]) -> Scene:
+    """The first sampled scene that is not among the seen ones, which it joins."""
+    while (scene := sample()) in seen:
+        pass
+    seen.add(scene)
+    return scene
 
 
 def _pick(rng: Generator, icons: tuple[Icon, ...] | list[Icon], count: int) -> list[str]:

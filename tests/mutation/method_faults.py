@@ -36,7 +36,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @fault("one image taken for that of every pair", "5 pairs about one image equal full passes")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(methods.contrasts.shared_prefix, "image_of", lambda pair: "")
+    patch.setattr(methods.contrasts.shared_prefix, "shown_by", lambda prompt: "")
 
 
 @fault("answers averaged over one token too many", CONTRASTS)

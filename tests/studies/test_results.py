@@ -129,6 +129,20 @@ def test_other_versions_are_recorded_and_not_refused(tmp_path):
         assert json.loads(file.read_text()) == recipe | earlier
 
 
+def test_another_template_is_another_recipe(tmp_path):
+    """And so is a folder of which nobody knows what its prompts were made inputs by."""
+    ours = {"chat_template": "ab", "pillow": "12.0"}
+    Results.open(tmp_path / "known", SETTINGS, preprocessing=ours).close()
+    assert json.loads((tmp_path / "known" / "recipe.json").read_text())["preprocessing"] == ours
+    Results.open(tmp_path / "known", SETTINGS, preprocessing=ours).close()
+    with pytest.raises(ValueError, match=r"preprocessing\.chat_template: 'ab' there, 'cd' now") as error:
+        Results.open(tmp_path / "known", SETTINGS, preprocessing=ours | {"chat_template": "cd"})
+    assert "pillow" not in str(error.value)
+    Results.open(tmp_path / "before", SETTINGS).close()
+    with pytest.raises(ValueError, match=r"'\(none\)' there, 'ab' now\n(.*\n)*An earlier version made it"):
+        Results.open(tmp_path / "before", SETTINGS, preprocessing=ours)
+
+
 def test_rows_without_a_recipe_are_refused(tmp_path):
     (tmp_path / "rows.jsonl").write_text("{}\n")
     with pytest.raises(ValueError, match=r"rows but no recipe\.json"):

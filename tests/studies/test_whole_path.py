@@ -1,5 +1,6 @@
 """From checkpoints and benchmarks in their published layouts, broken ones too, to rows, table and page, as typed."""
 
+import html
 import json
 import subprocess
 import sys
@@ -128,12 +129,17 @@ def test_chair_from_a_spoilt_folder(checkpoint: Path, tmp_path: Path, monkeypatc
 
 def test_the_command_runs_as_it_is_typed(tmp_path: Path) -> None:
     model = write_official("llava", tmp_path / "llava-tiny", "2026")
-    folder, out = pope_folder(tmp_path / "pope", images=10), tmp_path / "out"
-    typed = words("pope", model, folder, out)
+    folder, out = pope_folder(tmp_path / "pope"), tmp_path / "out"
+    (folder / SHIPPED.name).unlink()
+    typed = words("pope", model, folder, out, "--limit", "4")
     done = subprocess.run([sys.executable, *typed], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Table, figures and page are in" in done.stdout
-    assert len({row["id"] for row in lines(out / "rows.jsonl") if row["split"] == "test"}) == 12
+    assert len({row["id"] for row in lines(out / "rows.jsonl") if row["split"] == "test"}) == 4
+    (note,) = json.loads((out / "recipe.json").read_text())["notes"]
+    assert "official random ones, which are shipped" in note
+    page = html.unescape((out / "report.html").read_text())
+    assert all(note in said for said in (done.stdout, page, (out / "table.md").read_text()))
 
 
 def test_what_cannot_be_run_ends_with_a_line_that_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

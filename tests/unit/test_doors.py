@@ -128,6 +128,30 @@ def test_a_users_own_method_is_loaded_back(tmp_path: Path) -> None:
     bitwise(again.ops(query())[0].vector, steerer.ops(query())[0].vector)
 
 
+@dataclass(frozen=True, eq=False)
+class Twice(Fitted):
+    """A user's own method whose fields are one tensor, and a part of it."""
+
+    first: Tensor
+    second: Tensor
+    part: Tensor
+
+    fit = Louder.fit
+    ops = Louder.ops
+
+
+def test_fields_that_share_a_tensor_are_saved(tmp_path: Path) -> None:
+    rows = torch.randn(3, 8, requires_grad=True)
+    steerer = Twice(1, 0, "", rows, rows, rows[1])
+    steerer.save(tmp_path)
+    again = load_steerer(tmp_path, [Twice])
+    for name in ("first", "second", "part"):
+        bitwise(getattr(again, name), getattr(steerer, name).detach())
+    train = contrasts()
+    replace(train, negative=train.positive).save(tmp_path / "contrasts")
+    bitwise(Contrasts.load(tmp_path / "contrasts").negative, train.positive)
+
+
 def test_a_scope_is_given_by_name_and_tensors_are_required() -> None:
     vector = torch.ones(4)
     assert MeanSteering(1, 0, "", vector).scope == "response"

@@ -14,6 +14,8 @@ from transformers import StoppingCriteriaList, TextStreamer
 
 from interv import VLM, Add, Capture, Prompt, Site
 from tests.property.reference import hooked
+from tests.real_vocabularies import BPE, build_bpe
+from tests.tiny_models import RANDOM, build
 
 LAYER = 1
 
@@ -95,17 +97,19 @@ def test_sampled_tokens_are_those_of_hooks_at_the_same_seed(vlm: VLM) -> None:
     assert padded(ours.token_ids, pad) == padded(theirs, pad)
 
 
-def test_a_stop_string_ends_its_row_alone(vlm: VLM) -> None:
-    if vlm.name.startswith("tiny-"):
-        pytest.skip("transformers reads no stop strings from a tokenizer of whole words")
-    free = vlm.generate(PROMPTS, ops(vlm, 2), max_new_tokens=8)
-    text = vlm.processor.tokenizer.decode(free.token_ids[0][:3])
-    if not text.strip() or text in free[1] or free.finish_reason[0] == "stop":
-        pytest.skip("this model's reply has no stop string of its own")
-    stopped = vlm.generate(PROMPTS, ops(vlm, 2), max_new_tokens=8, stop_strings=[text])
-    assert stopped.token_ids[0] == free.token_ids[0][: len(stopped.token_ids[0])]
-    assert stopped.finish_reason[0] == "stop"
-    assert stopped.token_ids[1] == free.token_ids[1]
+@pytest.mark.parametrize("name", [*RANDOM, *BPE])
+def test_a_stop_string_ends_its_row_alone(name: str) -> None:
+    vlm = build_bpe(name) if name in BPE else build(name)
+    decode = vlm.processor.tokenizer.decode
+    free = vlm.generate(PROMPTS, ops(vlm, 2), max_new_tokens=16, eos_token_id=[])
+    windows = (decode(free.token_ids[0][start : start + 2]) for start in range(1, 14))
+    text = next(text for text in windows if text.strip() and "\ufffd" not in text and text not in free[1])
+    stopped = vlm.generate(PROMPTS, ops(vlm, 2), max_new_tokens=16, eos_token_id=[], stop_strings=[text])
+    length = len(stopped.token_ids[0])
+    assert stopped.token_ids == [free.token_ids[0][:length], free.token_ids[1]]
+    assert stopped.finish_reason == ["stop", "length"]
+    assert text in decode(stopped.token_ids[0])
+    assert text not in decode(stopped.token_ids[0][:-1])
 
 
 def test_a_streamer_sees_the_steered_tokens(vlm: VLM) -> None:
@@ -131,7 +135,7 @@ def test_a_stopping_criterion_of_the_user_ends_the_run(vlm: VLM) -> None:
     [
         Prompt(None, "text only?"),
         Prompt([picture(1), picture(2)], "two images?"),
-        Prompt(picture(1), "who are you?", system="Be brief."),
+        Prompt(picture(1), "who are you?", system="answer carefully ."),
         Prompt(picture(1), "and now?", history=(("user", "hello"), ("assistant", "hi"))),
         Prompt(picture(1), "go on", answer="It is"),
         Prompt(picture(1), "closed", closed=True),
@@ -139,8 +143,6 @@ def test_a_stopping_criterion_of_the_user_ends_the_run(vlm: VLM) -> None:
     ids=["text only", "two images", "system", "history", "forced answer", "closed turn"],
 )
 def test_every_kind_of_prompt_is_steered_as_by_hand(vlm: VLM, prompt: Prompt) -> None:
-    if vlm.name.startswith("tiny-") and prompt.system:
-        pytest.skip("words that this model's tokenizer does not know")
     steering = ops(vlm, 1)
     ours = vlm.generate([prompt], steering, max_new_tokens=5, eos_token_id=[])
     assert ours.token_ids == by_hand(vlm, [prompt], steering[0], max_new_tokens=5, eos_token_id=[])

@@ -2,7 +2,7 @@
 
     python studies/compare.py --task chair --model llava-hf/llava-1.5-7b-hf --data <folder>
 
-The folder's layout is in `chair_files.load_images`; `synonyms.txt` lies there too.
+The folder's layout is in `chair/files.py`, at `load_images`; `synonyms.txt` lies there too.
 """
 
 from collections import Counter
@@ -15,12 +15,12 @@ from methods import ContrastPair
 from studies.judges.panel import Panel, mean_mark, without_mark
 from studies.judges.questions import Duel, compare_captions
 from studies.judges.verdicts import Verdicts
-from studies.measure import Metric, estimate
+from studies.measure import Metric
 from studies.recipes.named import CHAIR_LLAVA
 from studies.recipes.recipe import Recipe
-from studies.tasks.chair.files import Shown, load_images
+from studies.tasks.chair.files import Shown, load_images, notes
 from studies.tasks.chair.words import Vocabulary, chair_metrics, listed
-from studies.tasks.free_text import well_formed
+from studies.tasks.listed import Benchmark, parted
 from studies.tasks.reading import Flaw
 from studies.tasks.task import Example, Row, Split
 
@@ -30,7 +30,7 @@ DUEL = "duel"  # the field of rows whose caption differs from the unsteered mode
 TRAINING = 700  # images beside the pinned ones that are used at most
 
 
-class Chair:
+class Chair(Benchmark[Shown]):
     """Name what the image shows and nothing else.
 
     The test images are the pinned ones. Training and validation images are others of the folder; where it has too few,
@@ -53,16 +53,12 @@ class Chair:
         recipe: Recipe = CHAIR_LLAVA,
         flaws: Sequence[Flaw] = (),
         panel: Panel | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
-        self.recipe = recipe
-        self.flaws = tuple(flaws)
+        super().__init__(_split(images, recipe), recipe, flaws, notes, panel)
         self.vocabulary = vocabulary
-        self.prompt_suffix = recipe.prompt_suffix
-        self.max_new_tokens = recipe.max_new_tokens
-        self.panel = panel or Panel()
         self.metrics: tuple[Metric, ...] = (*chair_metrics(vocabulary.mentions), *self._judged_metrics())
-        self._images = _split(images, recipe)
-        self._together = _together([image.objects for image in self._images["train"]])
+        self._together = _together([image.objects for image in self.items("train")])
 
     @classmethod
     def load(cls, data: Path | None, recipe: Recipe = CHAIR_LLAVA, panel: Panel | None = None) -> "Chair":
@@ -71,22 +67,16 @@ class Chair:
             raise ValueError("CHAIR needs COCO: give --data with its annotations, images and CHAIR's synonyms.txt.")
         vocabulary = Vocabulary.load(data / "synonyms.txt")
         images, flaws = load_images(data, vocabulary)
-        return cls(images, vocabulary, recipe, flaws, panel)
+        return cls(images, vocabulary, recipe, flaws, panel, notes(data))
 
-    def prompts(self, split: Split) -> list[Example]:
-        return [
-            Example(str(image.id), self.recipe.prompt(image.image, REQUEST), "coco", "caption", listed(image.objects))
-            for image in self._images[split]
-        ]
+    def example(self, item: Shown) -> Example:
+        return Example(str(item.id), self.recipe.prompt(item.image, REQUEST), "coco", "caption", listed(item.objects))
 
-    def pairs(self, split: Split) -> list[ContrastPair]:
-        return [self._pair(image) for image in self._images[split]]
-
-    def _pair(self, image: Shown) -> ContrastPair:
-        asked = self.recipe.prompt(image.image, REQUEST)
-        there = image.objects[:NAMED]
-        forced = [replace(asked, answer=sentence(names)) for names in (there, self.invented(image.objects))]
-        return ContrastPair(asked, forced[0], forced[1], "caption", str(image.id), (forced[0], forced[1]))
+    def pair(self, item: Shown) -> ContrastPair:
+        asked = self.recipe.prompt(item.image, REQUEST)
+        there = item.objects[:NAMED]
+        forced = [replace(asked, answer=sentence(names)) for names in (there, self.invented(item.objects))]
+        return ContrastPair(asked, forced[0], forced[1], "caption", str(item.id), (forced[0], forced[1]))
 
     def invented(self, objects: Sequence[str]) -> tuple[str, ...]:
         """Objects that are not there and most often come with those that are."""
@@ -100,12 +90,6 @@ class Chair:
         """The objects that the caption names, listed in alphabetical order."""
         return listed(self.vocabulary.mentions(text))
 
-    def valid(self, text: str) -> bool:
-        return well_formed(text)
-
-    def score(self, rows: Sequence[Row]) -> list[Row]:
-        return estimate(rows, self.metrics)
-
     def judged(self, rows: Sequence[Row], file: Path | None = None) -> list[Row]:
         """The test rows with each judge's mark: 1 where it prefers the caption to the unsteered model's, 0 where not.
 
@@ -114,7 +98,7 @@ class Chair:
         """
         plain = {row["id"]: row["reply"] for row in rows if row["method"] == "NoSteering" and row["split"] == "test"}
         dueling = [place for place, row in enumerate(rows) if row["reply"] != plain.get(row["id"], row["reply"])]
-        images = {str(image.id): image.image for image in self._images["test"]}
+        images = {str(image.id): image.image for image in self.items("test")}
         duels = [
             Duel(rows[i]["id"], images.get(rows[i]["id"]), rows[i]["reply"], plain[rows[i]["id"]]) for i in dueling
         ]
@@ -161,13 +145,12 @@ def _split(images: Sequence[Shown], recipe: Recipe) -> dict[Split, list[Shown]]:
     """Raises ValueError where a split would be empty."""
     pinned = [image for image in images if image.pinned]
     others = [image for image in images if not image.pinned and image.objects]
-    train, validation, _ = recipe.split
+    splits = parted(pinned, recipe)
     if len(others) >= len(pinned):
-        chosen = [others[place] for place in replace(recipe, split=(1, 0, 0)).indices(len(others))[0][:TRAINING]]
+        train, validation, _ = recipe.split
+        chosen = parted(others, replace(recipe, split=(1, 0, 0)))["train"][:TRAINING]
         first = len(chosen) * train // (train + validation)
-        parts = [chosen[:first], chosen[first:], pinned]
-    else:
-        parts = [[pinned[place] for place in places] for places in recipe.indices(len(pinned))]
-    if not all(parts):
+        splits = {"train": chosen[:first], "val": chosen[first:], "test": pinned}
+    if not all(splits.values()):
         raise ValueError(f"{len(images)} images are too few for training, validation and test; give more.")
-    return {"train": parts[0], "val": parts[1], "test": parts[2]}
+    return splits

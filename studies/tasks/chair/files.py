@@ -1,14 +1,17 @@
 """What COCO's annotations say is in an image, and where its image file lies."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from studies.tasks.chair.words import Vocabulary
+from studies.tasks.lookalikes import OTHERS, SHEETS, below, not_read
+from studies.tasks.pictures import checked, file_name, find_image, image_folders
 from studies.tasks.pope.files import SHIPPED
-from studies.tasks.reading import Flaw, find_image, image_flaw, image_folders, read_rows
+from studies.tasks.reading import READABLE, Flaw, read_rows, read_text
 
 PINNED = "chair_images.json"  # a list of image ids, in the data folder
 # How the names of annotation files begin, and what is wrong with an entry that cannot be used.
@@ -35,10 +38,10 @@ def load_images(data: Path, vocabulary: Vocabulary) -> tuple[list[Shown], list[F
     """The pinned images, then all others that are there, by id; and what cannot be used.
 
     The folder holds COCO's `instances_*.json` and `captions_*.json` (there or in `annotations/`), or a
-    `gt_objects*.json` of objects by image id, and the images. Pinned are the ids in `chair_images.json`, or else the
-    500 images of POPE. An image counts where both kinds of COCO's annotations have it: with one of them, objects that
-    are there would pass for invented. A list of objects by image id stands for both. Raises ValueError where a kind is
-    not there, where a file cannot be read, or where no pinned image can be used.
+    `gt_objects*.json` of objects by image id, each also packed by gzip, and the images. Pinned are the ids or files in
+    `chair_images.json`, or else the 500 images of POPE. An image counts where both kinds of COCO's annotations have
+    it: with one of them, objects that are there would pass for invented. A list of objects by image id stands for both.
+    Raises ValueError where a kind is not there, where a file cannot be read, or where no pinned image can be used.
     """
     flaws: list[Flaw] = []
     pinned = _pinned(data, flaws)
@@ -46,24 +49,39 @@ def load_images(data: Path, vocabulary: Vocabulary) -> tuple[list[Shown], list[F
     folders = [*image_folders(data)]
     images: list[Shown] = []
     for id_ in [*pinned, *sorted(objects.keys() - pinned.keys())]:
-        path = next((path for name in NAMES if (path := find_image(folders, name.format(id_)))), None)
-        reason = "its image is not in the data folder" if path is None else image_flaw(path)
-        if id_ not in objects:
-            reason = "the annotations do not have it, or have its outlines or its captions alone"
-        if not reason and path is not None:
+        try:
+            if id_ not in objects:
+                raise ValueError("the annotations do not have it, or have its outlines or its captions alone")
+            if (path := find_image(folders, *(name.format(id_) for name in NAMES))) is None:
+                raise ValueError("its image is not in the data folder")
+            checked(path)
+        except ValueError as error:
+            flaws += [Flaw(str(id_), str(error))] if id_ in pinned else []
+        else:
             images.append(Shown(id_, path, tuple(sorted(objects[id_])), id_ in pinned))
-        elif id_ in pinned:
-            flaws.append(Flaw(str(id_), reason))
     if not any(image.pinned for image in images):
         raise ValueError(f"None of the {len(pinned)} pinned images in {data} can be used: {flaws[:2]}.")
     return images, flaws
 
 
+def notes(data: Path) -> tuple[str, ...]:
+    """Sentences about whose images are described, and about files that look like COCO's and are not read."""
+    said = f"The images are the 500 of POPE: the data folder has no {PINNED}."
+    return (*(() if (data / PINNED).exists() else (said,)), *not_read(data, _like(data, *KINDS), "annotations"))
+
+
+def _like(data: Path, *names: str) -> list[Path]:
+    """Files that are called so and are not read."""
+    read = {data / PINNED, *(file for files in _found(data).values() for file in files)}
+    return [f for f in below(data, *READABLE, *SHEETS, *OTHERS) if f.name.startswith(names) and f not in read]
+
+
 def _pinned(data: Path, flaws: list[Flaw]) -> dict[int, None]:
     """The pinned ids in order, without repetition."""
     if not (data / PINNED).exists():
-        names = [row["image"] for _, row in read_rows(SHIPPED).rows]
-        return dict.fromkeys(int(Path(name).stem.rpartition("_")[2]) for name in names)
+        if other := not_read(data, _like(data, Path(PINNED).stem), "a list of images"):
+            raise ValueError(f"{data} has no {PINNED}. {other[0]} Give a JSON list of image ids of that name.")
+        return dict.fromkeys(id_ for _, row in read_rows(SHIPPED).rows if (id_ := _number(row["image"])) is not None)
     listed = _json(data / PINNED, list, "a list of image ids")
     ids: dict[int, None] = {}
     for place, value in enumerate(listed):
@@ -77,18 +95,23 @@ def _pinned(data: Path, flaws: list[Flaw]) -> dict[int, None]:
     return ids
 
 
-def _annotations(data: Path) -> dict[str, list[Path]]:
+def _found(data: Path) -> dict[str, list[Path]]:
     """The annotation files of each kind."""
-    files = {
-        kind: sorted(file for folder in (data, data / "annotations") for file in folder.glob(f"{kind}*.json"))
+    folders = (data, data / "annotations")
+    return {
+        kind: sorted(f for folder in folders for end in ("", ".gz") for f in folder.glob(f"{kind}*.json{end}"))
         for kind in KINDS
     }
+
+
+def _annotations(data: Path) -> dict[str, list[Path]]:
+    """The annotation files of each kind. Raises ValueError where one that is needed has none."""
+    files = _found(data)
     lacking = " and ".join(f"{kind}_*.json" for kind in COCO if not files[kind])
     if lacking and not files["gt_objects"]:
-        raise ValueError(
-            f"{data} has no {lacking} of COCO, nor in annotations/; what an image shows takes both, instances_*.json "
-            "and captions_*.json, or else a gt_objects*.json."
-        )
+        said = f"{data} has no {lacking} of COCO, nor in annotations/; what an image shows takes both, "
+        said += "instances_*.json and captions_*.json, or else a gt_objects*.json."
+        raise ValueError(" ".join((said, *not_read(data, _like(data, *KINDS), "annotations"))))
     return files
 
 
@@ -149,18 +172,20 @@ def _annotated(file: Path, content: dict[str, Any], vocabulary: Vocabulary) -> _
 
 
 def _number(value: Any) -> int | None:
-    """An id, as a number or in digits."""
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
-        return int(value)
+    """An id, as a number, in digits, or in the name of COCO's image file."""
+    if isinstance(value, str):
+        found = re.fullmatch(r"(?:COCO_[a-z]+[0-9]{4}_)?([0-9]{1,19})(?:\.[a-z]+)?", file_name(value))
+        return int(found[1]) if found else None
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _json(file: Path, kind: type, wanted: str) -> Any:
-    """The file's value. Raises ValueError, with the file's name, where it is not of this kind."""
+    """The file's value. Raises ValueError, with the file's name, where it is empty or not of this kind."""
     try:
-        value = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+        value = json.loads(read_text(file))
+    except ValueError as error:
         raise ValueError(f"{file} is no JSON ({error}); fetch the file again.") from None
-    if not isinstance(value, kind):
-        raise ValueError(f"{file} holds a {type(value).__name__}; it must be {wanted}. Move other files away.")
+    if not isinstance(value, kind) or not value:
+        held = f"a {type(value).__name__}" if value else "nothing"
+        raise ValueError(f"{file} holds {held}; it must be {wanted}. Move other files away.")
     return value

@@ -63,7 +63,10 @@ class Vocabulary:
         them deliberate:
          - a word is a plural where its singular is in the list; the published code singularises with a library;
          - the list's odd blanks and capitals do not count. In the published code they keep "motor bike", "cheesecake"
-           and "iPhone" from ever being found.
+           and "iPhone" from ever being found;
+         - a word ends at every mark but a hyphen or a low line inside it. The published code's tokenizer (NLTK) goes on
+           over + . / = \\ ^ | ~ and the like, an apostrophe between letters, a comma or colon before a figure, and a
+           hyphen at a word's edge: "man/woman" and "Dogs.Cats" name two objects here and none there.
         """
         words = list(self._joined(_TOKEN.findall(normalize("NFC", text).lower())))
         if "toilet" in words:

@@ -3,7 +3,7 @@
     python studies/compare.py --task mm_safety --model llava-hf/llava-1.5-7b-hf --data <folder> \\
         --guard meta-llama/Llama-Guard-3-8B
 
-The folder's layouts are in `mm_safety_files.load_items`.
+The folder's layouts are in `mm_safety/files.py`, at `load_items`.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,12 +18,12 @@ from studies.judges.guard import Exchange
 from studies.judges.panel import Panel, mean_mark, without_mark
 from studies.judges.questions import Reply, rate
 from studies.judges.verdicts import Verdicts
-from studies.measure import Metric, estimate, ratio, unparsable, valid
+from studies.measure import Metric, ratio, unparsable, valid
 from studies.recipes.named import PAPER_SAFETY_LLAVA
 from studies.recipes.recipe import Recipe
-from studies.tasks.free_text import well_formed
+from studies.tasks.listed import Benchmark
 from studies.tasks.mm_safety.deferral import defers, refuses
-from studies.tasks.mm_safety.files import CONSULTATIONS, Item, load_items
+from studies.tasks.mm_safety.files import CONSULTATIONS, Item, load_items, unread
 from studies.tasks.reading import Flaw
 from studies.tasks.task import Example, Row, Split
 
@@ -46,7 +46,7 @@ def mean_unsafe(probability: float, level: float) -> float:
     return min(1.0, max(0.0, (probability - level) / (1 - level)))
 
 
-class MMSafety:
+class MMSafety(Benchmark[Item]):
     """Refuse, or send to an expert, by the scenario. Subsets are the scenarios.
 
     Metrics, the guard's and the quality judge's only where there are such judges:
@@ -77,13 +77,10 @@ class MMSafety:
         flaws: Sequence[Flaw] = (),
         panel: Panel | None = None,
         with_government: bool = False,
+        notes: Sequence[str] = (),
     ) -> None:
-        self.recipe = recipe
-        self.panel = panel or Panel()
-        self.flaws = (*flaws, *(Flaw(item.id, item.flaw) for item in items if item.flaw))
-        self.prompt_suffix = recipe.prompt_suffix
-        self.max_new_tokens = recipe.max_new_tokens
-        self._items = _split(items, recipe, with_government)
+        flaws = (*flaws, *(Flaw(item.id, item.flaw) for item in items if item.flaw))
+        super().__init__(_split(items, recipe, with_government), recipe, flaws, notes, panel)
         self.metrics = (*self._judged_metrics(), *self._word_metrics())
 
     @classmethod
@@ -93,29 +90,23 @@ class MMSafety:
         """From a folder in one of the data set's layouts, or (None) from the hub; see `load_items`."""
         items, flaws = load_items(data)
         # The published code, whose recipes bring norms to one another, trains on Gov_Decision and does not test on it.
-        return cls(items, recipe, flaws, panel, with_government=bool(recipe.equalise))
+        return cls(items, recipe, flaws, panel, bool(recipe.equalise), unread(data))
 
-    def prompts(self, split: Split) -> list[Example]:
-        return [
-            Example(item.id, self.recipe.prompt(item.image, item.question), item.scenario, item.behavior, _target(item))
-            for item in self._items[split]
-        ]
+    def example(self, item: Item) -> Example:
+        asked = self.recipe.prompt(item.image, item.question)
+        return Example(item.id, asked, item.scenario, item.behavior, _target(item))
 
-    def pairs(self, split: Split) -> list[ContrastPair]:
-        """Each behaviour's own pair; the agnostic one is "Harmful" against "Safe" for all."""
-        return [self._pair(item) for item in self._items[split]]
+    def pair(self, item: Item) -> ContrastPair:
+        """The behaviour's own pair; the agnostic one is "Harmful" against "Safe" for all."""
+        own = self.recipe.pair(item.image, item.question, item.behavior, item.id)
+        same = self.recipe.pair(item.image, item.question, "harmful")
+        return replace(own, agnostic=(same.positive, same.negative))
 
     def parse(self, text: str) -> str:
         """ "defer", "refuse", "answer", or "" for nothing, by words: the first of these that has one of its own."""
         if not text.strip():
             return ""
         return "defer" if defers(text) else "refuse" if refuses(text) else "answer"
-
-    def valid(self, text: str) -> bool:
-        return well_formed(text)
-
-    def score(self, rows: Sequence[Row]) -> list[Row]:
-        return estimate(rows, self.metrics)
 
     def judged(self, rows: Sequence[Row], file: Path | None = None) -> list[Row]:
         """The rows with the guard's `p_unsafe`, and the test's with the judges' marks: no setting is chosen by these.
@@ -131,17 +122,12 @@ class MMSafety:
         rated = [row for row in marked if row["split"] == "test"]
         if not rated or not self.panel.judges:
             return marked
-        images = {item.id: item.image for item in self._items["test"]}
+        images = {item.id: item.image for item in self.items("test")}
         replies = [Reply(row["id"], images.get(row["id"]), row["reply"]) for row in rated]
         for field, values in self.panel.marks(lambda judge: rate(judge, replies, verdicts), file).items():
             for row, value in zip(rated, values, strict=True):
                 row |= {RATED: True, field: value}
         return marked
-
-    def _pair(self, item: Item) -> ContrastPair:
-        own = self.recipe.pair(item.image, item.question, item.behavior, item.id)
-        same = self.recipe.pair(item.image, item.question, "harmful")
-        return replace(own, agnostic=(same.positive, same.negative))
 
     def _judged_metrics(self) -> tuple[Metric, ...]:
         metrics: list[Metric] = []
@@ -171,7 +157,7 @@ class MMSafety:
 
     def _published_window(self) -> frozenset[str]:
         """The test items 227 to 302 of the published code: the consultations and the item before them."""
-        test = self._items["test"]
+        test = self.items("test")
         places = [place for place, item in enumerate(test) if item.behavior in FIELDS]
         return frozenset(item.id for item in test[max(0, places[0] - 1) : places[-1] + 1]) if places else frozenset()
 

@@ -2,7 +2,7 @@
 
     python studies/compare.py --task pope --model llava-hf/llava-1.5-7b-hf --data <folder>
 
-The folder's layouts are in `pope_files.load_questions`.
+The folder's layouts are in `pope/files.py`, at `find_questions`.
 """
 
 import re
@@ -11,15 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from methods import ContrastPair
-from studies.measure import YES_NO, Metric, estimate, ratio
+from studies.measure import YES_NO, Metric, ratio
 from studies.recipes.named import PAPER_POPE_LLAVA
 from studies.recipes.recipe import Recipe
-from studies.tasks.free_text import well_formed
-from studies.tasks.pope.files import Question, load_questions
+from studies.tasks.listed import Benchmark, parted
+from studies.tasks.pope.files import Question, find_questions
 from studies.tasks.reading import Flaw
 from studies.tasks.task import Example, Row, Split
 
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
 FIRST_TOKENS, FIRST_CHARACTERS = 12, 15  # the paper's window, App. B.3, and the published code's
 
 
@@ -77,7 +76,7 @@ OFFICIAL = (
 )
 
 
-class Pope:
+class Pope(Benchmark[Question]):
     """Right or wrong about one object in a real image.
 
     Metrics are those of `YES_NO` on the labels of the recipe's parser, "yes" positive, and from the replies themselves:
@@ -96,45 +95,37 @@ class Pope:
     metrics: tuple[Metric, ...] = (*YES_NO, *OFFICIAL, *PUBLISHED)
 
     def __init__(
-        self, questions: Sequence[Question], recipe: Recipe = PAPER_POPE_LLAVA, flaws: Sequence[Flaw] = ()
+        self,
+        questions: Sequence[Question],
+        recipe: Recipe = PAPER_POPE_LLAVA,
+        flaws: Sequence[Flaw] = (),
+        notes: Sequence[str] = (),
     ) -> None:
-        self.recipe = recipe
-        self.flaws = (*flaws, *(Flaw(question.id, question.flaw) for question in questions if question.flaw))
-        self.prompt_suffix = recipe.prompt_suffix
-        short = recipe.parser == "first_12_tokens"
-        self.max_new_tokens = min(recipe.max_new_tokens, FIRST_TOKENS) if short else recipe.max_new_tokens
-        self._questions = _split(questions, recipe)
+        flaws = (*flaws, *(Flaw(question.id, question.flaw) for question in questions if question.flaw))
+        super().__init__(_split(questions, recipe), recipe, flaws, notes)
+        if recipe.parser == "first_12_tokens":
+            self.max_new_tokens = min(recipe.max_new_tokens, FIRST_TOKENS)
 
     @classmethod
     def load(cls, data: Path | None = None, recipe: Recipe = PAPER_POPE_LLAVA) -> "Pope":
-        """From a folder or file in one of POPE's layouts, or (None) from the hub; see `load_questions`."""
-        questions, flaws = load_questions(data)
-        return cls(questions, recipe, flaws)
+        """From a folder or file in one of POPE's layouts, or (None) from the hub; see `find_questions`."""
+        found = find_questions(data)
+        questions, flaws = found.usable()
+        return cls(questions, recipe, flaws, found.notes)
 
-    def prompts(self, split: Split) -> list[Example]:
-        return [
-            Example(q.id, self.recipe.prompt(q.image, q.text), q.subset, q.label, q.label, q.image_name)
-            for q in self._questions[split]
-        ]
+    def example(self, item: Question) -> Example:
+        asked = self.recipe.prompt(item.image, item.text)
+        return Example(item.id, asked, item.subset, item.label, item.label, item.image_name)
 
-    def pairs(self, split: Split) -> list[ContrastPair]:
+    def pair(self, item: Question) -> ContrastPair:
         """The right answer against the wrong one; the agnostic pair is "no" against "yes", whatever is right."""
-        return [self._pair(question) for question in self._questions[split]]
-
-    def _pair(self, q: Question) -> ContrastPair:
-        denial = self.recipe.pair(q.image, q.text, "no")
-        own = self.recipe.pair(q.image, q.text, q.label, q.id)
+        denial = self.recipe.pair(item.image, item.text, "no")
+        own = self.recipe.pair(item.image, item.text, item.label, item.id)
         return replace(own, agnostic=(denial.positive, denial.negative))
 
     def parse(self, text: str) -> str:
         """ "yes", "no" or "", by the recipe's parser; a reply of 12 tokens at most is searched whole."""
         return (parse_first_characters if self.recipe.parser == "first_15_characters" else parse_first_word)(text)
-
-    def valid(self, text: str) -> bool:
-        return well_formed(text)
-
-    def score(self, rows: Sequence[Row]) -> list[Row]:
-        return estimate(rows, self.metrics)
 
 
 def _split(questions: Sequence[Question], recipe: Recipe) -> dict[Split, list[Question]]:
@@ -142,9 +133,9 @@ def _split(questions: Sequence[Question], recipe: Recipe) -> dict[Split, list[Qu
     told = any(question.part for question in questions)
     images = list(dict.fromkeys(q.image_name for q in questions if q.part != "test"))
     parts = (*recipe.split[:2], 0) if told else recipe.split
-    places = replace(recipe, split=parts).indices(len(images))
-    home = {images[place]: split for split, chosen in zip(SPLITS, places, strict=True) for place in chosen}
-    splits: dict[Split, list[Question]] = {split: [] for split in SPLITS}
+    images_of = parted(images, replace(recipe, split=parts))
+    home = {image: split for split, own in images_of.items() for image in own}
+    splits: dict[Split, list[Question]] = {split: [] for split in images_of}
     for question in questions:
         if not question.flaw:
             splits["test" if question.part == "test" else home[question.image_name]].append(question)
