@@ -38,16 +38,17 @@ def conclude(
     metric: str | None = None,
     lower_is_better: bool = False,
     answer: Sequence[str] = (),
+    found: bool = True,
     **more: Any,
 ) -> list[Record]:
     """Write table and page of these records, and say where they lie; gives the records.
 
     `metric` leads, by default the task's objective. `answer` are sentences that come before what the table says of the
-    methods, and stand alone where it compares with another baseline than the unsteered model. `more` goes to
-    `write_report`.
+    methods, and stand alone where that is not to be said (`found`), or where the table compares with another baseline
+    than the unsteered model. `more` goes to `write_report`.
     """
     folder, name = bench.results.folder, metric or bench.task.objective
-    if records[0]["baseline"] == BASELINE:
+    if found and records[0]["baseline"] == BASELINE:
         answer = [*answer, *finding(records, name, lower_is_better=lower_is_better)]
     bench.results.write("table.json", records)
     bench.note_cost()
