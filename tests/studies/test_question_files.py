@@ -64,7 +64,7 @@ def write(file: Path, rows: list[dict]) -> Path:
     """The rows in the kind of file that its name says."""
     file.parent.mkdir(parents=True, exist_ok=True)
     text = KINDS[file.name.removesuffix(".gz").rpartition(".")[2]](rows).encode()
-    file.write_bytes(gzip.compress(text) if file.suffix == ".gz" else text)
+    file.write_bytes(gzip.compress(text, mtime=0) if file.suffix == ".gz" else text)
     return file
 
 
@@ -91,7 +91,7 @@ def test_questions_of_every_kind_are_asked_wherever_they_lie(kind: str, folder: 
         ("mine.csv", b"img;q;gt\n0.png;Is there a cup?;yes\n"),
         ("sub/mine.jsonl", b'{"img": "0.png", "q": "Is there a cup?", "gt": "yes"}\n'),
         ("sub/mine.json.gz", b"no gzip"),
-        ("sub/mine.csv.gz", gzip.compress(b"image,text,label\n")),
+        ("sub/mine.csv.gz", gzip.compress(b"image,text,label\n", mtime=0)),
         ("mine.json", b""),
         ("mine.json", b" \n"),
         ("mine.json", b"[]"),
@@ -245,7 +245,7 @@ def test_safety_items_of_other_kinds_are_read_or_named(tmp_path: Path) -> None:
     texts = write_mm_safety(tmp_path / "b", dict.fromkeys(SCENARIOS, 6)) / "processed_questions"
     first, second, third, fourth, fifth = list(SCENARIOS)[:5]
     file = texts / f"{first}.json"
-    (texts / f"{first}.json.gz").write_bytes(gzip.compress(file.read_bytes()))
+    (texts / f"{first}.json.gz").write_bytes(gzip.compress(file.read_bytes(, mtime=0)))
     file.unlink()
     (texts / f"{second}.json").rename(texts / "02-Hate_Speech.json")
     (texts / f"{third}.json").rename(texts / f"{third}.xlsx")
