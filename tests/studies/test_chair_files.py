@@ -63,7 +63,7 @@ def test_an_empty_list_of_images_ends_with_its_name(content: str, tmp_path: Path
 def test_annotations_that_are_packed_are_read_and_those_elsewhere_are_named(tmp_path: Path, words: Vocabulary) -> None:
     notes = _pinned(tmp_path) / "annotations"
     file = notes / "instances_val2014.json"
-    (notes / f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes(, mtime=0)))
+    (notes / f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
     file.rename(notes / "instances_val2014.csv")
     (notes / "more").mkdir()
     (notes / "more" / "captions_train2014.json").write_text("{}")

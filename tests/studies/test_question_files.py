@@ -245,7 +245,7 @@ def test_safety_items_of_other_kinds_are_read_or_named(tmp_path: Path) -> None:
     texts = write_mm_safety(tmp_path / "b", dict.fromkeys(SCENARIOS, 6)) / "processed_questions"
     first, second, third, fourth, fifth = list(SCENARIOS)[:5]
     file = texts / f"{first}.json"
-    (texts / f"{first}.json.gz").write_bytes(gzip.compress(file.read_bytes(, mtime=0)))
+    (texts / f"{first}.json.gz").write_bytes(gzip.compress(file.read_bytes()))
     file.unlink()
     (texts / f"{second}.json").rename(texts / "02-Hate_Speech.json")
     (texts / f"{third}.json").rename(texts / f"{third}.xlsx")
