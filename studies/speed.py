@@ -25,7 +25,7 @@ from studies.timing.models import SIZES, Contestants, contestants, pairs
 from studies.timing.rounds import timed
 from studies.timing.tables import figure, machine, markdown, placed
 
-Kind = Literal["capture", "sweep", "generation", "training", "scale"]
+Kind = Literal["capture", "sweep", "generation", "hooks", "training", "scale"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Arguments:
     model: str = "random-40m"  # random-40m or random-7b (LLaVA-1.5-7B's shape), both with 576 image tokens
     device: str = "cpu"
     dtype: str = "float32"
-    contests: tuple[Kind, ...] = ("capture", "sweep", "generation", "training", "scale")
+    contests: tuple[Kind, ...] = ("capture", "sweep", "generation", "hooks", "training", "scale")
     items: int = 2  # contrast pairs in a capture
     questions: int = 6  # contrast pairs about one image; in POPE's three files there are up to 18
     layers: int = 12  # layers of the capture sweep
@@ -66,6 +66,10 @@ def held(arguments: Arguments, on: Contestants) -> Iterator[contests.Contest]:
     if "generation" in arguments.contests:
         yield contests.generation_contest(on, items, 64)
         yield contests.generation_contest(on, items, 1)
+    if "hooks" in arguments.contests:
+        yield contests.cache_contest(on, items, everything=False)
+        yield contests.cache_contest(on, items, everything=True)
+        yield contests.edit_contest(on, items, 32)
     if "training" in arguments.contests:
         yield contests.training_contest(
             arguments.train_pairs, arguments.train_width, arguments.epochs, arguments.dictionary_iterations

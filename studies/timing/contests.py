@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interv import Site, stack
+from interv import Add, Boost, Op, Site, stack
 from methods import L2S, ContrastPair, Contrasts, Query, capture_contrasts, steer
 from methods.contrasts.capture import Order
 from methods.training import Weights
-from studies.timing import naive, published
+from studies.timing import lens, naive, published
 from studies.timing.models import Contestants
 
 
@@ -110,6 +110,51 @@ def generation_contest(on: Contestants, items: Sequence[ContrastPair], tokens: i
         },
         same_replies([[toolkit()], [installed()], [traced]], [theirs]),
     )
+
+
+def cache_contest(on: Contestants, items: Sequence[ContrastPair], everything: bool) -> Contest:
+    """A cache of all block outputs, or of every hook: ours of a forward that also gives the logits, as theirs does."""
+    prompt = items[0].prompt
+    blocks = [f"blocks.{layer}.hook_out" for layer in range(on.vlm.n_layers)]
+    names = None if everything else blocks
+
+    def toolkit() -> Any:
+        return on.vlm.run_with_cache([prompt], names)[1]
+
+    run, errors = {"this toolkit": toolkit}, [0.0]
+    if lens.installed():
+        bridge, inputs = lens.booted(on), lens.given(on, prompt)
+        own, theirs = toolkit(), lens.cached(bridge, inputs, names)
+        errors = [gap(own[name], theirs[name]) for name in blocks]
+        run = {"TransformerLens": lambda: lens.cached(bridge, inputs, names)} | run
+    sample = on.vlm.capture([prompt], blocks[:1])[blocks[0]]
+    return Contest(f"cache of {'every hook' if everything else 'all block outputs'}", run, within(errors, sample))
+
+
+def edit_contest(on: Contestants, items: Sequence[ContrastPair], tokens: int) -> Contest:
+    """A vector added at one block while a reply is made; the plain reply, and PAI's edit in the attention of ten."""
+    prompt, middle = items[0].prompt, on.vlm.n_layers // 2
+    vector = torch.randn(on.vlm.d_model, generator=torch.Generator().manual_seed(0)).to(on.vlm.model.dtype)
+    boosts = [Boost(Site(block, "hook_attn_scores"), 0.5) for block in range(2, min(12, on.vlm.n_layers))]
+
+    def toolkit(ops: Sequence[Op]) -> list[int]:
+        return on.vlm.generate([prompt], ops, max_new_tokens=tokens).token_ids[0]
+
+    adds = [Add(Site(middle), vector)]
+    run: dict[str, Callable[[], Any]] = {
+        "unsteered generate": lambda: published.unsteered(on, prompt, tokens),
+        "this toolkit, no op": lambda: toolkit([]),
+        "this toolkit, a vector": lambda: toolkit(adds),
+        "this toolkit, Boost inside attention": lambda: toolkit(boosts),
+    }
+    with on.vlm.installed(adds):
+        replies = [published.reply(on.vlm.model, on, prompt, tokens)]
+    if lens.installed():
+        bridge, inputs, name = lens.booted(on), lens.given(on, prompt), f"blocks.{middle}.hook_out"
+        at = vector.to(on.vlm.model.device)
+        run["TransformerLens, a vector"] = lambda: lens.steered(bridge, inputs, name, at, tokens)
+        replies.append(run["TransformerLens, a vector"]())
+    return Contest(f"{tokens} tokens, edited", run, same_replies([replies], [toolkit(adds)] * len(replies)))
 
 
 def training_contest(pairs: int, width: int, epochs: int, iterations: int) -> Contest:

@@ -1,0 +1,56 @@
+"""The same with TransformerLens, where it is installed: a cache by name, and functions at a hook while it generates."""
+
+import copy
+from importlib.util import find_spec
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from interv import Prompt
+from studies.timing.models import Contestants, twin
+
+
+def installed() -> bool:
+    return find_spec("transformer_lens") is not None
+
+
+def booted(on: Contestants) -> Any:
+    """TransformerLens' bridge around a copy of the model that shares its weights."""
+    from transformer_lens.model_bridge import TransformerBridge
+
+    model: Any = twin(on.vlm.model)
+    model.config.architectures = [type(model).__name__]
+    with TemporaryDirectory() as folder:
+        model.config.save_pretrained(folder)
+        return TransformerBridge.boot_transformers(
+            folder, hf_model=model, tokenizer=copy.copy(on.vlm.processor.tokenizer), device=str(model.device)
+        )
+
+
+def given(on: Contestants, prompt: Prompt) -> tuple[Tensor, dict[str, Tensor]]:
+    """Token ids, and what else TransformerLens passes on to the model."""
+    inputs = on.vlm.encode([prompt]).model_inputs()
+    return inputs["input_ids"], {name: inputs[name] for name in ("pixel_values", "attention_mask")}
+
+
+def cached(bridge: Any, inputs: tuple[Tensor, dict[str, Tensor]], names: list[str] | None) -> Any:
+    ids, more = inputs
+    chosen = {} if names is None else {"names_filter": names}
+    with torch.no_grad():
+        return bridge.run_with_cache(ids, **chosen, **more)[1]
+
+
+def steered(bridge: Any, inputs: tuple[Tensor, dict[str, Tensor]], name: str, vector: Tensor, tokens: int) -> list[int]:
+    """Greedy tokens with the vector added at this name: to the last prompt token, and to every generated one."""
+    ids, more = inputs
+
+    def add(value: Tensor, hook: Any) -> Tensor:
+        value = value.clone()
+        value[:, -1] += vector
+        return value
+
+    with torch.no_grad(), bridge.hooks(fwd_hooks=[(name, add)]):
+        output = bridge.original_model.generate(input_ids=ids, **more, max_new_tokens=tokens, do_sample=False)
+    return output[0, ids.shape[1] :].tolist()
