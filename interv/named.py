@@ -6,12 +6,11 @@ from typing import Any
 
 from jaxtyping import Bool
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from interv.apply import checked
 from interv.layouts import Layout
 from interv.op_values import described
-from interv.ops import Capture, Edit
+from interv.ops import Edit, WholeBatch
 from interv.plan import Plan
 from interv.scope import Scope, Step
 from interv.site import SCORES, WEIGHTS, Site, as_site
@@ -100,7 +99,7 @@ class Hooked(Edit):
         return state.transpose(1, 2) if head_first(self.site) else state
 
 
-def captures_of(names: Names, layout: Layout, images: bool) -> list[Capture]:
+def captures_of(names: Names, layout: Layout, images: bool) -> list[WholeBatch]:
     """The captures of all places whose names are asked for; of those among image patches only where there are images.
 
     Raises ValueError where there is none.
@@ -108,7 +107,7 @@ def captures_of(names: Names, layout: Layout, images: bool) -> list[Capture]:
     sites = sites_of(names, layout, images)
     if not sites:
         raise ValueError(f"No place has a name that is asked for; names are like {name_of(Site(0), layout)}.")
-    return [Capture(site, "all") for site in sites]
+    return [WholeBatch(site) for site in sites]
 
 
 def hooked(fwd_hooks: Sequence[tuple[Any, HookFunction]], layout: Layout, images: bool) -> list[Hooked]:
@@ -146,16 +145,11 @@ def cache_of(plan: Plan, mask: Tensor) -> ActivationCache:
     """What the plan's captures read of one forward, as tensors."""
     tensors = {}
     for index, op in enumerate(plan.ops):
-        if isinstance(op, Capture):
+        if isinstance(op, WholeBatch):
             (read,) = plan.captured[index]
-            state = by_head(padded(read), _heads(op.site, plan.layout))
+            state = by_head(read, _heads(op.site, plan.layout))
             tensors[str(op.site)] = state.transpose(1, 2) if head_first(op.site) else state
     return ActivationCache(tensors, plan.layout, mask.bool())
-
-
-def padded(rows: Tensor | Sequence[Tensor]) -> Tensor:
-    """Rows [tokens, width] of different lengths as one tensor, zeros on the left. A tensor is given back as it is."""
-    return rows if isinstance(rows, Tensor) else pad_sequence(list(rows), batch_first=True, padding_side="left")
 
 
 def by_head(hidden: Tensor, heads: int | None) -> Tensor:

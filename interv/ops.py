@@ -40,6 +40,13 @@ class Capture(OneLine):
         return self.tokens if isinstance(self.tokens, str) else "prompt"
 
 
+@dataclass(frozen=True, eq=False)
+class WholeBatch(Capture):
+    """Read all tokens of all rows as one tensor [batch, pos, ...], with zeros where padding is."""
+
+    tokens: Tokens = "all"
+
+
 class Edit(OneLine, ABC):
     """An op that changes the hidden state of the scope's tokens and leaves all others exactly as they are.
 

@@ -13,7 +13,7 @@ from transformers.utils import ModelOutput
 from interv.attention_edits import Edited
 from interv.attention_pass import Act
 from interv.layouts import Layout
-from interv.ops import Capture, Edit, Op
+from interv.ops import Capture, Edit, Op, WholeBatch
 from interv.parts import DERIVED, Part, part_of, passing
 from interv.scope import Step
 from interv.site import Side
@@ -176,6 +176,8 @@ def read(op: Capture, hidden: Tensor, where: Tensor | None, step: Step | None) -
     """What a capture takes from one hidden state: always a copy, never a view of it."""
     if where is None or step is None:
         return hidden.clone()
+    if isinstance(op, WholeBatch):
+        return torch.where(where.reshape(*where.shape, *[1] * (hidden.ndim - 2)), hidden, 0)
     rows = torch.arange(len(hidden), device=hidden.device)
     if op.tokens == "last_prompt":
         return hidden[rows, where.int().argmax(1)]

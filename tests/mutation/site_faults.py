@@ -14,6 +14,7 @@ import interv.parts
 import interv.plan
 from interv.apply import Apply, Here
 from interv.layouts import Layout
+from interv.ops import WholeBatch
 from interv.parts import NormPassing, Part, Passing, ResultPassing
 from interv.site import Site
 from tests.mutation.faults import around, fault
@@ -155,10 +156,20 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @fault("a cache padded on the right", CACHE)
 def _(patch: pytest.MonkeyPatch) -> None:
-    def wrong(padded: Any, rows: Any) -> Tensor:
-        return rows if isinstance(rows, Tensor) else torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    def wrong(read: Any, op: Any, hidden: Tensor, where: Tensor | None, step: Any) -> Any:
+        if not isinstance(op, WholeBatch) or where is None:
+            return read(op, hidden, where, step)
+        return torch.nn.utils.rnn.pad_sequence([row[of] for row, of in zip(hidden, where, strict=True)], True)
 
-    around(patch, interv.named, "padded", wrong)
+    around(patch, interv.plan, "read", wrong)
+
+
+@fault("a cache with what stands on padding", CACHE)
+def _(patch: pytest.MonkeyPatch) -> None:
+    def wrong(read: Any, op: Any, hidden: Tensor, where: Tensor | None, step: Any) -> Any:
+        return hidden.clone() if isinstance(op, WholeBatch) else read(op, hidden, where, step)
+
+    around(patch, interv.plan, "read", wrong)
 
 
 @fault("a cache with the heads' columns mixed", CACHE)
