@@ -108,12 +108,9 @@ class VLM:
         return [encode(self.model, once.processor, prompts, once.opened) for prompts in variants]
 
     def prefill(self, prompts: Sequence[Prompt] | Encoded, reads: Sequence[Site | str | Capture] = ()) -> Prefill:
-        """Run the prompts once, keep the cache, and read the sites at each last prompt token.
-
-        A `Capture` among the reads takes the tokens that it names; what was read stands under the very same object.
-        """
+        """Run the prompts once, keep the cache, and read the sites at each last prompt token, or as a `Capture` says."""
         encoded = self.encode(prompts)
-        plan = self._plan([read if isinstance(read, Capture) else Capture(read) for read in reads], len(encoded))
+        plan = self._plan(captures_at(reads), len(encoded))
         cache = self._runner.fill(plan, prompt_step(encoded), encoded)
         captured = {read: plan.captured[i][0] for i, read in enumerate(reads)}
         return Prefill(self.model, encoded, cache, captured)

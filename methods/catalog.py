@@ -7,13 +7,16 @@ from typing import Any
 
 from safetensors.torch import load_file
 
+from methods.adhh import ADHH, RandomHeads
 from methods.cast import CAST
+from methods.iti import ITI
 from methods.l2s import L2S
 from methods.mean_steering import MeanSteering
 from methods.mean_steering_ba import MeanSteeringBA
 from methods.no_steering import NoSteering
 from methods.norm_rnd import NormRnd
 from methods.p2s import P2S
+from methods.pai import PAI
 from methods.pai_logits import PAILogits
 from methods.prompt_steering import PromptSteering
 from methods.steerer import Fitted
@@ -21,7 +24,7 @@ from methods.vcd import VCD
 
 STEERERS: tuple[type[Fitted], ...] = (NoSteering, PromptSteering, NormRnd, MeanSteering, MeanSteeringBA, L2S, P2S)
 # The other systems that the paper sets itself against.
-BASELINES: tuple[type[Fitted], ...] = (CAST, PAILogits, VCD)
+BASELINES: tuple[type[Fitted], ...] = (CAST, ITI, PAI, PAILogits, ADHH, RandomHeads, VCD)
 
 
 def load_steerer(folder: str | Path, others: Sequence[type[Fitted]] = ()) -> Fitted:

@@ -14,6 +14,7 @@ from torch import Tensor
 from interv import Add, Prompt, Scope, Site
 from interv.display import OneLine
 from interv.ops import Op
+from interv.scope import PROMPT_SCOPES
 from methods.contrasts.contrasts import Contrasts
 from methods.contrasts.separate import separate
 from methods.reads import Read
@@ -148,3 +149,12 @@ class Fitted(OneLine, ABC):
         card |= {name: value for name, value in values.items() if name not in tensors}
         save_file(tensors, path / "steerer.safetensors")
         (path / "steerer.json").write_text(json.dumps(card, indent=1))
+
+
+def check_reply_scope(steerer: Fitted) -> None:
+    """Raise ValueError where a method that acts while the model replies is told to reach into the prompt."""
+    if steerer.scope in PROMPT_SCOPES:
+        raise ValueError(
+            f"{type(steerer).__name__} acts while the model replies, and scope {steerer.scope!r} reaches into the "
+            "prompt; the scopes are 'response', 'generated' and 'last_prompt'."
+        )
