@@ -108,7 +108,7 @@ class VLM:
         return [encode(self.model, once.processor, prompts, once.opened) for prompts in variants]
 
     def prefill(self, prompts: Sequence[Prompt] | Encoded, reads: Sequence[Site | str | Capture] = ()) -> Prefill:
-        """Run the prompts once, keep the cache, and read the sites at each last prompt token, or as a `Capture` says."""
+        """Run the prompts once, keep the cache, and read the sites at each last prompt token or as a `Capture` says."""
         encoded = self.encode(prompts)
         plan = self._plan(captures_at(reads), len(encoded))
         cache = self._runner.fill(plan, prompt_step(encoded), encoded)

@@ -27,7 +27,6 @@ class ADHH(Fitted):
 
     def __post_init__(self) -> None:
         """Raises ValueError where there is no head, or for a scope that reaches into the prompt."""
-        object.__setattr__(self, "heads", tuple((int(block), int(head)) for block, head in self.heads))
         if not self.heads:
             raise ValueError("There are no heads; give at least one, as (block, head).")
         check_reply_scope(self)

@@ -1,8 +1,8 @@
 """Conditional steering: a behaviour's vector is added to the inputs whose prompt meets its condition."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from einops import einsum
@@ -59,9 +59,6 @@ class CAST(Fitted):
 
     def __post_init__(self) -> None:
         """Raises ValueError where a rule names what is not there."""
-        # As they come from disk.
-        object.__setattr__(self, "conditions", tuple(Condition(*one) for one in self.conditions))
-        object.__setattr__(self, "rules", tuple(Rule(how, tuple(names), b) for how, names, b in self.rules))
         names = {condition.name for condition in self.conditions}
         for rule in self.rules:
             if unknown := {*rule.conditions} - names:
@@ -127,6 +124,14 @@ class CAST(Fitted):
             rules=tuple(Rule("any", (name,), name) for name in behaviors),
             published_offset=published_offset,
         )
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> "CAST":
+        named = {
+            "conditions": tuple(Condition(*one) for one in values["conditions"]),
+            "rules": tuple(Rule(*one) for one in values["rules"]),
+        }
+        return cls(**{**values, **named})
 
     @property
     def looks(self) -> tuple[Read, ...]:

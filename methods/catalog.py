@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from methods.adhh import ADHH, RandomHeads
 from methods.cast import CAST
+from methods.contrasts.storage import tuples
 from methods.iti import ITI
 from methods.l2s import L2S
 from methods.mean_steering import MeanSteering
@@ -43,5 +44,5 @@ def load_steerer(folder: str | Path, others: Sequence[type[Fitted]] = ()) -> Fit
             f"{path} holds a {name!r}; the methods are {', '.join(methods)}. "
             "Pass the class where it is your own: load_steerer(folder, others=[...])."
         )
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in card.items()}
-    return methods[name](**(values | load_file(path / "steerer.safetensors")))
+    values = {field: tuples(value) for field, value in card.items()}
+    return methods[name].read(values | load_file(path / "steerer.safetensors"))

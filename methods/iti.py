@@ -35,7 +35,6 @@ class ITI(Fitted):
 
     def __post_init__(self) -> None:
         """Raises ValueError for a scope that reaches into the prompt."""
-        object.__setattr__(self, "heads", tuple((int(block), int(head)) for block, head in self.heads))
         check_reply_scope(self)
 
     @classmethod

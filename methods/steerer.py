@@ -150,6 +150,11 @@ class Fitted(OneLine, ABC):
         save_file(tensors, path / "steerer.safetensors")
         (path / "steerer.json").write_text(json.dumps(card, indent=1))
 
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> "Fitted":
+        """The method of the values that `save` wrote; what was a named tuple comes as a plain one."""
+        return cls(**values)
+
 
 def check_reply_scope(steerer: Fitted) -> None:
     """Raise ValueError where a method that acts while the model replies is told to reach into the prompt."""
