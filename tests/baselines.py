@@ -108,3 +108,10 @@ def sixteen(name: str) -> list[Prompt]:
 def strengths(count: int) -> torch.Tensor:
     """Of zero, of one, and between and beyond."""
     return torch.tensor([0.0, 1.0, 0.5, 2.0])[torch.arange(count) % 4]
+
+
+def warm(vlm: VLM) -> None:
+    """Fit all of them, so that what is kept was made before a fault was planted."""
+    for name in NAMES:
+        _fitted(vlm, name)
+    contrasts(vlm)

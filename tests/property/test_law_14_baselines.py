@@ -1,5 +1,6 @@
 """Law 14: the other systems keep the laws too: nothing at strength 0, each prompt by itself, the same from disk."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -53,10 +54,10 @@ def check_saved_is_loaded(vlm: VLM, name: str) -> None:
     bitwise(again.mixed(*logits, 1.0), steerer.mixed(*logits, 1.0))
 
 
-def check_side_by_side_equals_apart(vlm: VLM) -> None:
+def check_side_by_side_equals_apart(vlm: VLM, names: Sequence[str] = NAMES) -> None:
     """All methods at two strengths as rows of one batch, with their second streams, give what each gives alone."""
     prompts = sixteen("PAI")[1:3]
-    steerers = [fitted(vlm, name) for name in NAMES]
+    steerers = [fitted(vlm, name) for name in names]
     asked = ask(vlm, prompts, steerers)
     settings = [(steerer, strength) for steerer in steerers for strength in (0.5, 2.0)]
     together = asked.answered(vlm, [asked.run(*setting) for setting in settings], **OPTIONS)
