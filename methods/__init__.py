@@ -10,6 +10,7 @@ from methods.contrasts.bank import ContrastBank
 from methods.contrasts.capture import capture_contrasts
 from methods.contrasts.contrasts import Contrasts
 from methods.contrasts.pair import ContrastPair
+from methods.contrasts.reads import Read
 from methods.contrasts.sharded import BankShards, ShardedContrasts
 from methods.head_contrasts import HeadContrasts, capture_heads
 from methods.iti import ITI
@@ -22,7 +23,6 @@ from methods.p2s import P2S
 from methods.pai import PAI
 from methods.pai_logits import PAILogits
 from methods.prompt_steering import PromptSteering
-from methods.reads import Read
 from methods.steerer import Query, Steerer
 from methods.steering import steer
 from methods.training import CosineWeight

@@ -71,7 +71,5 @@ class RandomHeads(ADHH):
     """AD-HH with as many heads drawn at random: the paper's control."""
 
     @classmethod
-    def fit(  # type: ignore[override]
-        cls, train: Attribution, *, share: float = 0.02, threshold: float = 0.4, seed: int = 0
-    ) -> "RandomHeads":
+    def fit(cls, train: Attribution, *, share: float = 0.02, threshold: float = 0.4, seed: int = 0) -> "RandomHeads":
         return cls._of(train, train.drawn(share, seed), threshold)  # type: ignore[return-value]

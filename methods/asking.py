@@ -12,8 +12,8 @@ from transformers import LogitsProcessorList, StoppingCriteriaList
 
 from interv import VLM, Op, Prefill, Prompt, Replies, Site, stack
 from interv.scope import PROMPT_SCOPES
+from methods.contrasts.reads import Read, States, captures, pooled, states_of
 from methods.mixing import Following, Mixed, Pairing
-from methods.reads import Read, States, captures, pooled, states_of
 from methods.steerer import Query, Steerer, Strength
 from methods.streams import Stream, encoded_with
 
@@ -125,7 +125,8 @@ def ask(
 
 
 def _read_apart(vlm: VLM, prompts: Sequence[Prompt], reads: Sequence[Read]) -> States:
-    encoded, states = vlm.encode(prompts), {}
+    encoded = vlm.encode(prompts)
+    states: dict[Read, Tensor] = {}
     for last in (True, False):
         kind = [read for read in reads if (read.pool == "last_prompt") == last]
         if kind:

@@ -13,8 +13,8 @@ from interv import Add, Site
 from methods.checks import check_contrasts
 from methods.conditions import Condition, Similarity, against, best_point, pairwise_direction, similarity
 from methods.contrasts.contrasts import Contrasts
+from methods.contrasts.reads import Read
 from methods.contrasts.sharded import AnyContrasts, ShardedContrasts
-from methods.reads import Read
 from methods.steerer import Fitted, Query, Strength
 
 

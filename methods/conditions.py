@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from methods.reads import Pool
+from methods.contrasts.reads import Pool
 
 Similarity = Literal["cosine", "published"]
 Fires = Literal["above", "below"]

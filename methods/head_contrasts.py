@@ -38,8 +38,8 @@ def capture_heads(vlm: VLM, pairs: Sequence[ContrastPair], *, batch_size: int = 
     """Read every head at the last token of both completions of each pair. Raises ValueError for no pairs."""
     if not pairs:
         raise ValueError("There are no contrast pairs; give at least one.")
-    sides = ([pair.positive for pair in pairs], [pair.negative for pair in pairs])
-    return HeadContrasts(*(_heads(vlm, prompts, batch_size) for prompts in sides), vlm.fingerprint)
+    positive = _heads(vlm, [pair.positive for pair in pairs], batch_size)
+    return HeadContrasts(positive, _heads(vlm, [pair.negative for pair in pairs], batch_size), vlm.fingerprint)
 
 
 def _heads(vlm: VLM, prompts: Sequence[Prompt], batch_size: int) -> Float[Tensor, "prompts layers heads d_head"]:

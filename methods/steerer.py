@@ -16,8 +16,8 @@ from interv.display import OneLine
 from interv.ops import Op
 from interv.scope import PROMPT_SCOPES
 from methods.contrasts.contrasts import Contrasts
+from methods.contrasts.reads import Read
 from methods.contrasts.separate import separate
-from methods.reads import Read
 from methods.streams import Stream
 
 Strength = float | int | Float[Tensor, " batch"]
@@ -47,6 +47,10 @@ class Query(OneLine):
                 f"vectors has shape {list(self.vectors.shape)}; beside a context of {shape} it must be "
                 f"[{shape[0]}, d_model], one vector an input."
             )
+
+    def shown(self) -> dict[str, Any]:
+        values = super().shown()
+        return values if self.seen else {name: value for name, value in values.items() if name != "seen"}
 
     def state(self, read: Read) -> Float[Tensor, "batch width"]:
         """One of the states that were seen. Raises ValueError where it was not."""
@@ -102,7 +106,8 @@ class Fitted(OneLine, ABC):
 
     @classmethod
     @abstractmethod
-    def fit(cls, train: Contrasts) -> "Fitted": ...
+    def fit(cls, train: Any) -> "Fitted":
+        """Learn from contrasts, or from what else the method says that it learns from."""
 
     @abstractmethod
     def ops(self, query: Query, strength: Strength = 1.0) -> tuple[Op, ...]: ...

@@ -46,10 +46,7 @@ def compare(arguments: Arguments) -> list[Record]:
 
     Raises ValueError for an unknown name, and for a folder that holds another recipe's results.
     """
-    everything = (*STEERING, *(name for name in METHODS if name not in STEERING), THRESHOLD)
-    named = everything if arguments.methods == (ALL,) else arguments.methods
-    for name in named:
-        known(name, dict.fromkeys(everything), "method")
+    named = methods_of(arguments)
     vlm, task, recipe = prepare(arguments)
     methods = [name for name in named if is_yes_no(task) or name not in YES_NO_CONTROLS]
     grid = Grid.of(recipe, vlm.n_layers, arguments.strength)
@@ -70,6 +67,15 @@ def compare(arguments: Arguments) -> list[Record]:
             if setting.seed == arguments.seed:
                 setting.steerer.save(bench.results.folder / "steerers" / type(setting.steerer).__name__)
         return report(bench, best, arguments.screen)
+
+
+def methods_of(arguments: Arguments) -> tuple[str, ...]:
+    """The methods by name, "all" spelt out. Raises ValueError for a name that is none."""
+    everything = (*STEERING, *(name for name in METHODS if name not in STEERING), THRESHOLD)
+    named = everything if arguments.methods == (ALL,) else arguments.methods
+    for name in named:
+        known(name, dict.fromkeys(everything), "method")
+    return named
 
 
 def choose(bench: Bench, methods: Sequence[str], screen: int) -> dict[str, Choice]:

@@ -12,8 +12,8 @@ from torch import Tensor
 from interv import VLM, Prompt
 from interv.display import OneLine
 from methods.contrasts.contrasts import Contrasts
+from methods.contrasts.reads import Pool, contexts_of
 from methods.contrasts.storage import load_fields, save_fields
-from methods.reads import Pool, contexts_of
 
 
 @dataclass(frozen=True, eq=False)

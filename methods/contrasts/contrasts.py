@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interv.display import OneLine
+from methods.contrasts.reads import Pool
 from methods.contrasts.storage import load_fields, save_fields
-from methods.reads import Pool
 
 
 @dataclass(frozen=True, eq=False)

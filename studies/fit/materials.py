@@ -7,8 +7,8 @@ from typing import Any
 from interv import VLM
 from methods import ContrastBank, ContrastPair
 from methods.attribution import Attribution, Said, attribute_heads
+from methods.contrasts.reads import Pool
 from methods.head_contrasts import HeadContrasts, capture_heads
-from methods.reads import Pool
 from studies.tasks.task import Example, Split, Task
 
 PLACES = 100  # mistakes, and as many right replies, that heads are judged by

@@ -11,10 +11,10 @@ import methods.asking
 import methods.attribution
 import methods.cast
 import methods.conditions
+import methods.contrasts.reads
 import methods.iti
 import methods.mixing
 import methods.pai_logits
-import methods.reads
 import methods.vcd
 from interv import Boost, Drop, Site
 from methods import ADHH, CAST, ITI, PAI, Condition, Query
@@ -36,14 +36,14 @@ def _(patch: pytest.MonkeyPatch) -> None:
         states = pooled(pool, values, encoded)
         return states if pool == "last_prompt" else states * (encoded.attention_mask.float().mean(1, keepdim=True))
 
-    around(patch, methods.reads, "pooled", wrong)
+    around(patch, methods.contrasts.reads, "pooled", wrong)
 
 
 @fault("image tokens in the text's mean", "14 CAST's similarity as published")
 def _(patch: pytest.MonkeyPatch) -> None:
     around(
         patch,
-        methods.reads,
+        methods.contrasts.reads,
         "pooled",
         lambda pooled, pool, *args: pooled("prompt" if pool == "text" else pool, *args),
     )

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interv import VLM, Capture, Prefill, Prompt, Site
+from interv import VLM, Capture, Prefill, Prompt, Scope, Site
 from interv.encoding import Encoded
 
 Pool = Literal["last_prompt", "prompt", "text"]
@@ -67,7 +67,7 @@ def contexts_of(
     vlm: VLM, prompts: Sequence[Prompt], layers: Sequence[int], pool: Pool, batch_size: int = 8
 ) -> Float[Tensor, "prompts layers d_model"]:
     """The prompts' states leaving these blocks: what `ContrastBank.reading` puts in the place of the contexts."""
-    kinds = "last_prompt" if pool == "last_prompt" else "prompt"
+    kinds: Scope = "last_prompt" if pool == "last_prompt" else "prompt"
     parts = []
     for start in range(0, len(prompts), batch_size):
         encoded = vlm.encode(prompts[start : start + batch_size])
