@@ -44,7 +44,7 @@ class Examples(ShapesPope):
 
     def prompts(self, split: Split) -> list[Example]:
         every = super().prompts(split)
-        return [replace(example, subset=example.id) for example in every[680:740]] if split == "train" else every
+        return [replace(example, subset=example.id) for example in every[680:720]] if split == "train" else every
 
 
 def test_all_answer_every_example_by_one_rule(finished: Path) -> None:
