@@ -4,7 +4,7 @@ from methods.adhh import ADHH, RandomHeads
 from methods.asking import Asked, ask
 from methods.attribution import Attribution, Said, attribute_heads
 from methods.cast import CAST, Rule
-from methods.catalog import BASELINES, STEERERS, load_steerer
+from methods.catalog import BASELINES, COMBINED, STEERERS, load_steerer
 from methods.conditions import Condition
 from methods.contrasts.bank import ContrastBank
 from methods.contrasts.capture import capture_contrasts
@@ -25,6 +25,7 @@ from methods.pai_logits import PAILogits
 from methods.prompt_steering import PromptSteering
 from methods.steerer import Query, Steerer
 from methods.steering import steer
+from methods.together import L2SWithADHH, L2SWithPAI, Together
 from methods.training import CosineWeight
 from methods.vcd import VCD
 from methods.vectors import read_vector, write_vector
@@ -36,6 +37,7 @@ __all__ = [
     "BASELINES",
     "BankShards",
     "CAST",
+    "COMBINED",
     "Condition",
     "ContrastBank",
     "ContrastPair",
@@ -44,6 +46,8 @@ __all__ = [
     "HeadContrasts",
     "ITI",
     "L2S",
+    "L2SWithADHH",
+    "L2SWithPAI",
     "MeanSteering",
     "MeanSteeringBA",
     "NoSteering",
@@ -60,6 +64,7 @@ __all__ = [
     "Said",
     "ShardedContrasts",
     "Steerer",
+    "Together",
     "VCD",
     "ask",
     "attribute_heads",

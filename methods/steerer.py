@@ -146,9 +146,10 @@ class Fitted(OneLine, ABC):
 
     def save(self, folder: str | Path) -> None:
         """Write `steerer.safetensors` with the tensors and `steerer.json` with all else."""
-        path = Path(folder)
+        self._write(Path(folder), {field.name: getattr(self, field.name) for field in fields(self)})
+
+    def _write(self, path: Path, values: Mapping[str, Any]) -> None:
         path.mkdir(parents=True, exist_ok=True)
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
         tensors = separate(values)
         card: dict[str, Any] = {"method": type(self).__name__}
         card |= {name: value for name, value in values.items() if name not in tensors}

@@ -9,7 +9,20 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from interv.scope import PROMPT_SCOPES
-from methods import ADHH, BASELINES, CAST, ITI, L2S, PAI, STEERERS, ContrastBank, PromptSteering, load_steerer
+from methods import (
+    ADHH,
+    BASELINES,
+    CAST,
+    COMBINED,
+    ITI,
+    L2S,
+    PAI,
+    STEERERS,
+    ContrastBank,
+    PromptSteering,
+    Together,
+    load_steerer,
+)
 from methods.steerer import Fitted
 from studies.fit.controls import ConstantDirection
 from studies.fit.materials import Materials
@@ -22,7 +35,7 @@ _ALL: tuple[type[Fitted], ...] = (*STEERERS, ConstantDirection)
 F = TypeVar("F", bound=Fitted)
 STEERING = {method.__name__: method for method in _ALL}  # put a method of your own here to have it studied
 # The other systems too, which are studied where they are named.
-METHODS = ChainMap(STEERING, {method.__name__: method for method in BASELINES})
+METHODS = ChainMap(STEERING, {method.__name__: method for method in (*BASELINES, *COMBINED)})
 
 
 @dataclass(frozen=True)
@@ -89,6 +102,8 @@ class Fits:
 
     def _fit(self, name: str, reads: int, writes: int, seed: int) -> Fitted:
         method = METHODS[name]
+        if issubclass(method, Together):
+            return method.of([self.at(part, reads, writes, seed) for part in method.made_of])
         if method is L2S:
             options = self.recipe.fit(self.recipe.targets(self.validation, reads, writes)) | {"seed": seed}
             return L2S.fit(self.recipe.targets(self.train, reads, writes), **options)

@@ -55,5 +55,5 @@ def needs_vectors(method: type[Fitted]) -> bool:
 
 
 def seeded(method: type[Fitted]) -> bool:
-    """Whether its fit draws random numbers."""
-    return "seed" in signature(method.fit).parameters
+    """Whether its fit draws random numbers, or that of L2S in it."""
+    return "seed" in signature(method.fit).parameters or "L2S" in getattr(method, "made_of", ())

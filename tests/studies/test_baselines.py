@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from methods import BASELINES, CAST
+from methods import BASELINES, CAST, COMBINED, L2SWithPAI
 from studies.compare import Arguments, methods_of
 from studies.fit.fitting import METHODS, STEERING
 from studies.fit.materials import first_words
@@ -21,6 +21,7 @@ from studies.tasks.shapes_pope import ShapesPope
 from tests.tiny_models import build
 
 NAMES = tuple(method.__name__ for method in BASELINES)
+BOTH = tuple(method.__name__ for method in COMBINED)
 GRID = Grid(writes=(3,), reads=(7,), strengths=(1.0,))
 
 
@@ -29,7 +30,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which all were fitted, and answered three test examples."""
     folder = tmp_path_factory.mktemp("results")
     with bench_at(folder) as bench:
-        settings = [setting for name in NAMES for setting in bench.candidates(name)]
+        settings = [setting for name in (*NAMES, *BOTH) for setting in bench.candidates(name)]
         bench.answer("test", bench.examples("test"), settings)
     return folder
 
@@ -61,7 +62,10 @@ def test_a_resumed_run_goes_on_with_what_was_fitted(finished: Path, monkeypatch:
         monkeypatch.setattr(method, "fit", lambda *args, **how: pytest.fail("it was fitted again"))
     with bench_at(finished) as bench:
         again = {name: bench.candidates(name)[0].steerer for name in NAMES}
+        both = bench.candidates("L2SWithPAI")[0].steerer
     assert [type(again[name]) for name in NAMES] == [*BASELINES]
+    assert isinstance(both, L2SWithPAI)
+    assert [type(part).__name__ for part in both.parts] == ["L2S", "PAI"]
     cast = again["CAST"]
     assert isinstance(cast, CAST)
     assert {(condition.pool, condition.block) for condition in cast.conditions} == {("text", 7)}
@@ -69,15 +73,15 @@ def test_a_resumed_run_goes_on_with_what_was_fitted(finished: Path, monkeypatch:
 
 def test_all_is_every_name() -> None:
     every = methods_of(Arguments(methods=("all",)))
-    assert every == (*STEERING, *NAMES, "LogitThreshold")
+    assert every == (*STEERING, *NAMES, *BOTH, "LogitThreshold")
     assert methods_of(Arguments(methods=("PAI",))) == ("PAI",)
     with pytest.raises(ValueError, match="PAY"):
         methods_of(Arguments(methods=("PAY",)))
 
 
 def test_the_default_set_stays() -> None:
-    assert not set(NAMES) & set(Arguments().methods)
-    assert set(METHODS) == {*STEERING, *NAMES}
+    assert not {*NAMES, *BOTH} & set(Arguments().methods)
+    assert set(METHODS) == {*STEERING, *NAMES, *BOTH}
 
 
 def test_what_a_study_must_know_of_them() -> None:

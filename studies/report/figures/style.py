@@ -34,6 +34,8 @@ COLORS = {
     "ADHH": "#a63d40",
     "RandomHeads": "#c9a0a1",
     "VCD": "#4b7f52",
+    "L2SWithPAI": "#8f3f00",
+    "L2SWithADHH": "#f0a36b",
     "LogitThreshold": "#009e73",
     "ConstantDirection": "#5a9e8a",
 }
