@@ -16,7 +16,7 @@ from tests.property.reference import bitwise, close
 from tests.tiny_models import RANDOM, build
 
 OPTIONS = {"max_new_tokens": 3, "eos_token_id": []}
-every_baseline = pytest.mark.parametrize("name", NAMES)
+every_baseline = pytest.mark.parametrize("name", [name for name in NAMES if name != "RandomHeads"])  # ADHH's own code
 
 
 def check_zero_strength_changes_nothing(vlm: VLM, name: str) -> None:
