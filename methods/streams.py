@@ -13,6 +13,7 @@ from interv import VLM, Prompt
 from interv.encoding import Encoded
 
 NOISE_STEPS = 1000
+TILED = 5  # axes of pixels that come as [image, tile, channel, height, width]
 
 
 class Stream(ABC):
@@ -77,11 +78,22 @@ def encoded_with(vlm: VLM, prompts: Sequence[Prompt], streams: Sequence[Stream])
     counts = [sum(_images(prompt) for prompt in block) for block in blocks]
     if "pixel_values" not in encoded.media or all(type(stream).changed is Stream.changed for stream in streams):
         return encoded
-    images = list(_split(encoded, sum(counts)))
+    by_prompt = vlm.layout.images_by_prompt and encoded.media["pixel_values"].ndim == TILED
+    sizes = [len(block) for block in blocks] if by_prompt else counts
+    images = list(_split(encoded, sum(sizes)))
     for number, stream in enumerate(streams, start=1):
-        for place in range(sum(counts[:number]), sum(counts[: number + 1])):
-            images[place] = stream.changed(images[place])
+        for place in range(sum(sizes[:number]), sum(sizes[: number + 1])):
+            images[place] = _changed(stream, images[place])
     return replace(encoded, media=encoded.media | {"pixel_values": torch.cat(images)})
+
+
+def _changed(stream: Stream, image: Tensor) -> Tensor:
+    """An image in tiles is changed tile by tile, and what only fills the batch up, which is zero, stays."""
+    if image.ndim < TILED:
+        return stream.changed(image)
+    tiles = image.flatten(0, 1)
+    changed = [stream.changed(tile[None]) if tile.any() else tile[None] for tile in tiles]
+    return torch.cat(changed).view_as(image)
 
 
 def _images(prompt: Prompt) -> int:

@@ -13,7 +13,9 @@ from methods import VCD, ContrastBank, PAILogits, ask, steer
 from methods.mixing import cut_off
 from methods.streams import Noised, Stream, WithoutImage, encoded_with, kept_share
 from tests.baselines import bank, contrasts, fitted, sixteen, strengths
+from tests.property.cases import Ask
 from tests.property.reference import bitwise, close
+from tests.tiny_families import family
 from tests.tiny_models import RANDOM, build
 
 OPTIONS = {"max_new_tokens": 4, "eos_token_id": []}
@@ -191,3 +193,27 @@ def test_old_banks_are_read(tmp_path: Path, small: VLM) -> None:
     assert '"context_pool": "last_prompt"' in card
     (tmp_path / "contrasts.json").write_text(card.replace(',\n "context_pool": "last_prompt"', ""))
     assert ContrastBank.load(tmp_path).context_pool == "last_prompt"
+
+
+@pytest.mark.parametrize("name", ["llava_next", "llava_onevision", "qwen3_vl", "gemma3", "idefics3"])
+def test_noise_is_of_the_image_alone_in_any_family(name: str) -> None:
+    """Also where images come in tiles, of which the batch is filled up with zeros, or prompt by prompt."""
+    vlm, stream = family(name), Noised(500)
+    prompts = [Ask("what?", ((28, 28),), 1).prompt(), Ask("and this?", ((84, 28),), 2).prompt()]
+    mixed = [*prompts, replace(prompts[0], image=None), replace(prompts[0], image=[prompts[0].image[0]] * 2)]
+    for asked in (prompts, mixed[2:]):
+        steerer = VCD(0, 0, "", least=0.0)
+        whole = ask(vlm, asked, [steerer])
+        logits = whole.logits(vlm, [whole.run(steerer, 1.0)])
+        for row, prompt in enumerate(asked):
+            alone = ask(vlm, [prompt], [steerer])
+            close(logits[row : row + 1], alone.logits(vlm, [alone.run(steerer, 1.0)]), 1e-4)
+    clean, noised = (encoded_with(vlm, prompts, streams).media["pixel_values"] for streams in ([], [stream]))
+    assert torch.equal(noised[: len(clean)], clean)
+    assert not torch.equal(noised[len(clean) :], clean)
+
+
+def test_images_that_cannot_be_told_apart_are_refused() -> None:
+    vlm = family("internvl")
+    with pytest.raises(ValueError, match="which are whose is not known"):
+        encoded_with(vlm, [Ask("what?", ((84, 28),), 1).prompt()], [Noised()])
