@@ -119,8 +119,8 @@ class Formula(Edit):
 Op = Capture | Edit
 
 
-def captures_at(sites: Sequence[Site | str], tokens: Tokens = "last_prompt") -> list[Capture]:
-    """One capture a site. Raises TypeError for a single site."""
+def captures_at(sites: Sequence[Site | str | Capture], tokens: Tokens = "last_prompt") -> list[Capture]:
+    """One capture a site; what is a capture already stays. Raises TypeError for a single site."""
     if isinstance(sites, Site | str):
         raise TypeError(f"A list of sites is needed here, also for one: put {sites} into brackets.")
-    return [Capture(site, tokens) for site in sites]
+    return [site if isinstance(site, Capture) else Capture(site, tokens) for site in sites]

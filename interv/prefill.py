@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 from transformers import Cache, DynamicCache, PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
@@ -21,21 +21,22 @@ class Prefill(OneLine):
     """The prompts' one pass. It is not used up: any number of runs may decode from it.
 
     `captured[site]`, by the site as it was asked for, is the hidden state of each last prompt token, [batch, width],
-    before any steering. `model` is the one that ran, and no other goes on from here. `blocks` is None, or how many
-    decoder blocks ran.
+    before any steering; what a `Capture` read stands under that, as its `tokens` say. `model` is the one that ran, and
+    no other goes on from here. `blocks` is None, or how many decoder blocks ran.
     """
 
     model: PreTrainedModel
     encoded: Encoded
     cache: Cache
-    captured: dict[Any, Float[Tensor, "batch ..."]]
+    captured: dict[Any, Any]
     blocks: int | None = None
 
     def __len__(self) -> int:
         return len(self.encoded)
 
     def shown(self) -> dict[str, Any]:
-        read = {"captured": [str(site) for site in self.captured]} if self.captured else {}
+        sites = [str(getattr(read, "site", read)) for read in self.captured]
+        read = {"captured": sites} if sites else {}
         return self.encoded.shown() | read | ({} if self.blocks is None else {"blocks": self.blocks})
 
     def select(self, rows: Sequence[int]) -> "Prefill":
@@ -44,7 +45,10 @@ class Prefill(OneLine):
         if not chosen:
             raise ValueError("There are no rows to select; give at least one.")
         index = torch.tensor(chosen)  # on the CPU: the layers of a model may lie on several devices
-        captured = {site: values[index] for site, values in self.captured.items()}
+        captured = {
+            read: values[index] if isinstance(values, Tensor) else [values[row] for row in chosen]
+            for read, values in self.captured.items()
+        }
         return Prefill(self.model, self.encoded.select(chosen), _rows_of(self.cache, index), captured, self.blocks)
 
     def following(

@@ -44,6 +44,17 @@ class Replies(list[str]):
         self.logits = logits
         self.gates = gates or {}
 
+    def first(self, rows: int) -> "Replies":
+        """The first rows alone, with all that is known of them."""
+        return Replies(
+            self[:rows],
+            self.token_ids[:rows],
+            self.finish_reason[:rows],
+            {op: values[:rows] for op, values in self.captured.items()},
+            None if self.logits is None else self.logits[:rows],
+            {op: Gate(gate.judged[:rows], gate.fired[:rows]) for op, gate in self.gates.items()},
+        )
+
 
 def replies_of(output: Any, plan: Plan, decoding: Decoding, tokenizer: Any, prompt_length: int) -> Replies:
     """What Hugging Face's `generate` returned, behind prompts of `prompt_length` tokens."""

@@ -107,12 +107,12 @@ class VLM:
         once = ImagesOnce(self.processor)
         return [encode(self.model, once.processor, prompts, once.opened) for prompts in variants]
 
-    def prefill(self, prompts: Sequence[Prompt] | Encoded, reads: Sequence[Site | str] = ()) -> Prefill:
-        """Run the prompts once, keep the cache, and read the sites at each last prompt token."""
+    def prefill(self, prompts: Sequence[Prompt] | Encoded, reads: Sequence[Site | str | Capture] = ()) -> Prefill:
+        """Run the prompts once, keep the cache, and read the sites at each last prompt token or as a `Capture` says."""
         encoded = self.encode(prompts)
         plan = self._plan(captures_at(reads), len(encoded))
         cache = self._runner.fill(plan, prompt_step(encoded), encoded)
-        captured = {site: plan.captured[i][0] for i, site in enumerate(reads)}
+        captured = {read: plan.captured[i][0] for i, read in enumerate(reads)}
         return Prefill(self.model, encoded, cache, captured)
 
     def prefix(self, encoded: Encoded, blocks: int) -> Prefill:

@@ -7,20 +7,31 @@ from typing import Any
 
 from safetensors.torch import load_file
 
+from methods.adhh import ADHH, RandomHeads
+from methods.cast import CAST
+from methods.contrasts.storage import tuples
+from methods.iti import ITI
 from methods.l2s import L2S
 from methods.mean_steering import MeanSteering
 from methods.mean_steering_ba import MeanSteeringBA
 from methods.no_steering import NoSteering
 from methods.norm_rnd import NormRnd
 from methods.p2s import P2S
+from methods.pai import PAI
+from methods.pai_logits import PAILogits
 from methods.prompt_steering import PromptSteering
 from methods.steerer import Fitted
+from methods.together import L2SWithADHH, L2SWithPAI, Together
+from methods.vcd import VCD
 
 STEERERS: tuple[type[Fitted], ...] = (NoSteering, PromptSteering, NormRnd, MeanSteering, MeanSteeringBA, L2S, P2S)
+# The other systems that the paper sets itself against.
+BASELINES: tuple[type[Fitted], ...] = (CAST, ITI, PAI, PAILogits, ADHH, RandomHeads, VCD)
+COMBINED: tuple[type[Together], ...] = (L2SWithPAI, L2SWithADHH)
 
 
 def load_steerer(folder: str | Path, others: Sequence[type[Fitted]] = ()) -> Fitted:
-    """Read a method that `save` wrote, one of `STEERERS` or of `others`, which are your own subclasses of `Fitted`.
+    """Read a method that `save` wrote, one of those above or of `others`, which are your own subclasses of `Fitted`.
 
     Raises ValueError where the folder holds none of these.
     """
@@ -28,11 +39,15 @@ def load_steerer(folder: str | Path, others: Sequence[type[Fitted]] = ()) -> Fit
     if not (path / "steerer.json").exists():
         raise ValueError(f"{path} holds no steerer.json; give the folder that steerer.save(folder) wrote.")
     card: dict[str, Any] = json.loads((path / "steerer.json").read_text())
-    methods = {method.__name__: method for method in (*STEERERS, *others)}
+    known: tuple[type[Fitted], ...] = (*STEERERS, *BASELINES, Together, *COMBINED, *others)
+    methods = {method.__name__: method for method in known}
     name = card.pop("method")
     if name not in methods:
         raise ValueError(
             f"{path} holds a {name!r}; the methods are {', '.join(methods)}. "
             "Pass the class where it is your own: load_steerer(folder, others=[...])."
         )
-    return methods[name](**(card | load_file(path / "steerer.safetensors")))
+    if issubclass(methods[name], Together):
+        card["parts"] = [load_steerer(path / place, others) for place in card["parts"]]
+    values = {field: tuples(value) for field, value in card.items()}
+    return methods[name].read(values | load_file(path / "steerer.safetensors"))

@@ -2,6 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -12,8 +13,12 @@ from torch import Tensor
 
 from interv import Add, Prompt, Scope, Site
 from interv.display import OneLine
+from interv.ops import Op
+from interv.scope import PROMPT_SCOPES
 from methods.contrasts.contrasts import Contrasts
+from methods.contrasts.reads import Read
 from methods.contrasts.separate import separate
+from methods.streams import Stream
 
 Strength = float | int | Float[Tensor, " batch"]
 
@@ -25,10 +30,12 @@ class Query(OneLine):
     Attributes:
         context: hidden state leaving block `reads` at the last prompt token of each input.
         vectors: each input's own contrast vector, which only the oracle may use.
+        seen: the states that the method looks at beside the context, [batch, width] each.
     """
 
     context: Float[Tensor, "batch d_model"]
     vectors: Float[Tensor, "batch d_model"] | None = None
+    seen: Mapping[Read, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises ValueError where the two are not rows, one an input."""
@@ -41,10 +48,27 @@ class Query(OneLine):
                 f"[{shape[0]}, d_model], one vector an input."
             )
 
+    def shown(self) -> dict[str, Any]:
+        values = super().shown()
+        return values if self.seen else {name: value for name, value in values.items() if name != "seen"}
+
+    def state(self, read: Read) -> Float[Tensor, "batch width"]:
+        """One of the states that were seen. Raises ValueError where it was not."""
+        if read not in self.seen:
+            raise ValueError(
+                f"This method looks at {read.site}, pooled over {read.pool!r}, and the query has no such state; "
+                "ask(vlm, prompts, [steerer]).query(steerer) makes a query with all that a method looks at."
+            )
+        return self.seen[read]
+
 
 @runtime_checkable
 class Steerer(Protocol):
-    """The protocol of all methods: swap one for another and nothing else changes."""
+    """The protocol of all methods: swap one for another and nothing else changes.
+
+    That is all that a method needs which adds by what it reads at one block. A method may also have `looks`, `stream`
+    and `mixed`, as `Fitted` describes them; one that has not looks at nothing else and decodes alone.
+    """
 
     @property
     def reads(self) -> int: ...
@@ -59,7 +83,7 @@ class Steerer(Protocol):
         """The prompt as this method wants it asked; the same for all but the prompt baseline."""
         ...
 
-    def ops(self, query: Query, strength: Strength = 1.0) -> tuple[Add, ...]:
+    def ops(self, query: Query, strength: Strength = 1.0) -> tuple[Op, ...]:
         """What to add for these inputs; `strength` is in multiples of the contrast vector (the paper's alpha)."""
         ...
 
@@ -82,10 +106,30 @@ class Fitted(OneLine, ABC):
 
     @classmethod
     @abstractmethod
-    def fit(cls, train: Contrasts) -> "Fitted": ...
+    def fit(cls, train: Any) -> "Fitted":
+        """Learn from contrasts, or from what else the method says that it learns from."""
 
     @abstractmethod
-    def ops(self, query: Query, strength: Strength = 1.0) -> tuple[Add, ...]: ...
+    def ops(self, query: Query, strength: Strength = 1.0) -> tuple[Op, ...]: ...
+
+    @property
+    def looks(self) -> tuple[Read, ...]:
+        """What else than the context `ops` wants to see of the prompts: `query.state(read)`."""
+        return ()
+
+    @property
+    def stream(self) -> Stream | None:
+        """The second stream that decodes beside the prompts, where the method mixes their logits."""
+        return None
+
+    def mixed(
+        self,
+        logits: Float[Tensor, "batch vocabulary"],
+        companion: Float[Tensor, "batch vocabulary"],
+        strength: Strength,
+    ) -> Float[Tensor, "batch vocabulary"]:
+        """What the next tokens are chosen by, of the prompts' logits and the second stream's."""
+        return logits
 
     def shown(self) -> dict[str, Any]:
         values = super().shown()
@@ -102,11 +146,26 @@ class Fitted(OneLine, ABC):
 
     def save(self, folder: str | Path) -> None:
         """Write `steerer.safetensors` with the tensors and `steerer.json` with all else."""
-        path = Path(folder)
+        self._write(Path(folder), {field.name: getattr(self, field.name) for field in fields(self)})
+
+    def _write(self, path: Path, values: Mapping[str, Any]) -> None:
         path.mkdir(parents=True, exist_ok=True)
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
         tensors = separate(values)
         card: dict[str, Any] = {"method": type(self).__name__}
         card |= {name: value for name, value in values.items() if name not in tensors}
         save_file(tensors, path / "steerer.safetensors")
         (path / "steerer.json").write_text(json.dumps(card, indent=1))
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> "Fitted":
+        """The method of the values that `save` wrote; what was a named tuple comes as a plain one."""
+        return cls(**values)
+
+
+def check_reply_scope(steerer: Fitted) -> None:
+    """Raise ValueError where a method that acts while the model replies is told to reach into the prompt."""
+    if steerer.scope in PROMPT_SCOPES:
+        raise ValueError(
+            f"{type(steerer).__name__} acts while the model replies, and scope {steerer.scope!r} reaches into the "
+            "prompt; the scopes are 'response', 'generated' and 'last_prompt'."
+        )

@@ -6,10 +6,11 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from interv import VLM, Prompt, Replies, Site
+from interv import VLM, Prompt, Replies
 from interv.checks import check_prompts
 from interv.rendering import PromptError
-from methods.steerer import Query, Steerer, Strength
+from methods.asking import ask
+from methods.steerer import Steerer, Strength
 
 
 def steer(
@@ -48,11 +49,9 @@ def steer(
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1, or None for one batch of all prompts.")
     if batch_size is None or len(prompts) <= batch_size:
-        site = Site(steerer.reads)
-        prefill = vlm.prefill([steerer.rewrite(prompt) for prompt in prompts], reads=[site])
-        context = prefill.captured[site] if contexts is None else vlm.capture(contexts, [site])[site]
-        ops = steerer.ops(Query(context, vectors), strength)
-        return vlm.generate(prefill, ops, max_new_tokens=max_new_tokens, seed=seed, **options)
+        asked = ask(vlm, [steerer.rewrite(prompt) for prompt in prompts], [steerer], contexts)
+        run = asked.run(steerer, strength, vectors)
+        return asked.answered(vlm, [run], max_new_tokens=max_new_tokens, seed=seed, **options)
     if options.get("logits"):
         raise ValueError("The logits of several batches are not joined; leave batch_size out, or call steer for each.")
     batches = []

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from more_itertools import map_reduce
 
 from studies.fit.controls import YES_NO_CONTROLS, LogitThreshold, answer_words, is_yes_no
-from studies.fit.fitting import STEERING
+from studies.fit.fitting import METHODS, STEERING
 from studies.fit.method_traits import seeded
 from studies.fit.selection import Choice, Grid, curves, drawn, finalists, ranked, thinned, winners
 from studies.measure import GROUP, Record, Row
@@ -28,13 +28,14 @@ from studies.run.command_line import run_study
 from studies.run.results import key, write_json
 
 THRESHOLD = "LogitThreshold"  # the one control that steers nothing
+ALL = "all"
 
 
 @dataclass(frozen=True)
 class Arguments(Common):
     """Compare ways of steering on one task."""
 
-    methods: tuple[str, ...] = (*STEERING, THRESHOLD)  # which methods to compare
+    methods: tuple[str, ...] = (*STEERING, THRESHOLD)  # which methods to compare; "all": with the other systems
     seeds: int = 3  # how many seeds on test, of the methods that draw random numbers
     screen: int = 40  # validation examples of each subset on which the whole grid is tried
     shown: int = 24  # test examples of each subset whose image and replies go into the report
@@ -45,10 +46,9 @@ def compare(arguments: Arguments) -> list[Record]:
 
     Raises ValueError for an unknown name, and for a folder that holds another recipe's results.
     """
-    for name in arguments.methods:
-        known(name, dict.fromkeys((*STEERING, THRESHOLD)), "method")
+    named = methods_of(arguments)
     vlm, task, recipe = prepare(arguments)
-    methods = [name for name in arguments.methods if is_yes_no(task) or name not in YES_NO_CONTROLS]
+    methods = [name for name in named if is_yes_no(task) or name not in YES_NO_CONTROLS]
     grid = Grid.of(recipe, vlm.n_layers, arguments.strength)
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
     more = {"methods": methods, "screen": arguments.screen, "shown": arguments.shown}
@@ -57,7 +57,7 @@ def compare(arguments: Arguments) -> list[Record]:
         settings = [
             bench.setting(choice, seed)
             for name, choice in best.items()
-            for seed in (seeds if seeded(STEERING[name]) else seeds[:1])
+            for seed in (seeds if seeded(METHODS[name]) else seeds[:1])
         ]
         examples = bench.examples("test")
         bench.answer("test", examples, settings, pictured=thinned(examples, arguments.shown))
@@ -67,6 +67,15 @@ def compare(arguments: Arguments) -> list[Record]:
             if setting.seed == arguments.seed:
                 setting.steerer.save(bench.results.folder / "steerers" / type(setting.steerer).__name__)
         return report(bench, best, arguments.screen)
+
+
+def methods_of(arguments: Arguments) -> tuple[str, ...]:
+    """The methods by name, "all" spelt out. Raises ValueError for a name that is none."""
+    everything = (*STEERING, *(name for name in METHODS if name not in STEERING), THRESHOLD)
+    named = everything if arguments.methods == (ALL,) else arguments.methods
+    for name in named:
+        known(name, dict.fromkeys(everything), "method")
+    return named
 
 
 def choose(bench: Bench, methods: Sequence[str], screen: int) -> dict[str, Choice]:

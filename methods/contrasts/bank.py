@@ -9,8 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interv import VLM, Prompt
 from interv.display import OneLine
 from methods.contrasts.contrasts import Contrasts
+from methods.contrasts.reads import Pool, contexts_of
 from methods.contrasts.storage import load_fields, save_fields
 
 
@@ -30,6 +32,7 @@ class ContrastBank(OneLine):
     layers: tuple[int, ...]
     fingerprint: str
     skipped: tuple[tuple[str, str], ...] = ()
+    context_pool: Pool = "last_prompt"
 
     def __len__(self) -> int:
         return len(self.context)
@@ -51,7 +54,22 @@ class ContrastBank(OneLine):
             writes,
             self.fingerprint,
             None if self.agnostic is None else self.agnostic[:, write],
+            context_pool=self.context_pool,
         )
+
+    def reading(self, vlm: VLM, prompts: Sequence[Prompt], pool: Pool, *, batch_size: int = 8) -> "ContrastBank":
+        """The same contrasts with contexts pooled over other tokens of these prompts, one a pair in the bank's order.
+
+        Raises ValueError for another number of prompts, or for another model.
+        """
+        if len(prompts) != len(self):
+            raise ValueError(
+                f"There are {len(prompts)} prompts for {len(self)} pairs; give one a pair, in their order."
+            )
+        if vlm.fingerprint != self.fingerprint:
+            raise ValueError(f"These contrasts are of model {self.fingerprint}; {vlm.name} is {vlm.fingerprint}.")
+        context = contexts_of(vlm, prompts, self.layers, pool, batch_size)
+        return replace(self, context=context, context_pool=pool)
 
     def rows(self, index: Sequence[int]) -> "ContrastBank":
         """These rows, in this order."""

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interv.display import OneLine
+from methods.contrasts.reads import Pool
 from methods.contrasts.storage import load_fields, save_fields
 
 
@@ -18,7 +19,7 @@ class Contrasts(OneLine):
     """Training rows for one pair of layers; tensors only, no model.
 
     Attributes:
-        context: hidden state leaving block `reads` at the last prompt token.
+        context: hidden state leaving block `reads` at the last prompt token, or pooled as `context_pool` says.
         positive, negative: hidden states leaving block `writes`, pooled over the completion.
         agnostic: contrast vectors of the second pair, where there was one.
         behavior, id: of each row.
@@ -36,6 +37,7 @@ class Contrasts(OneLine):
     fingerprint: str
     agnostic: Float[Tensor, "pairs d_model"] | None = None
     scale: Float[Tensor, " pairs"] | None = None
+    context_pool: Pool = "last_prompt"
 
     def __len__(self) -> int:
         return len(self.context)
@@ -109,6 +111,7 @@ class Contrasts(OneLine):
             self.fingerprint,
             None if self.agnostic is None else self.agnostic[chosen],
             None if self.scale is None else self.scale[chosen],
+            self.context_pool,
         )
 
     def save(self, folder: str | Path) -> None:

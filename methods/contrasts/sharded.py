@@ -104,6 +104,7 @@ class ShardedContrasts(OneLine):
             self.fingerprint,
             torch.cat(every) if every else None,
             torch.cat(scales) if any(part.scale is not None for part in self.parts) else None,
+            self.parts[0].context_pool,
         )
 
     def _mean(self, total: Callable[[Tensor], Tensor]) -> Tensor:

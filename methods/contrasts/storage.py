@@ -29,9 +29,9 @@ def load_fields(folder: str | Path, kind: type, mark: str) -> dict[str, Any]:
     card = json.loads((path / _CARD).read_text()) if (path / _CARD).exists() else {}
     if mark not in card:
         raise ValueError(f"{path} holds no {kind.__name__}; give a folder that {kind.__name__}.save wrote.")
-    return {"agnostic": None} | {name: _tuples(value) for name, value in card.items()} | load_file(path / _TENSORS)
+    return {"agnostic": None} | {name: tuples(value) for name, value in card.items()} | load_file(path / _TENSORS)
 
 
-def _tuples(value: Any) -> Any:
+def tuples(value: Any) -> Any:
     """JSON's lists as the tuples that they were."""
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+    return tuple(map(tuples, value)) if isinstance(value, list) else value

@@ -9,14 +9,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interv import VLM, Prompt, Site
-from methods import NoSteering, Query
+from interv import VLM, Prompt
+from methods import NoSteering
+from methods.asking import ask
 from studies.calibrate.search import Reply
 from studies.fit.setting import Setting
 from studies.measure import Row
 from studies.run.answer import answer
 from studies.run.results import Results, key, read_rows
-from studies.run.work import Oracle, own_vectors, side_by_side
+from studies.run.work import Oracle, own_vectors
 from studies.tasks.task import Example, Split, Task
 
 SIDE_BY_SIDE = 8  # settings that share a pass, whose logits over the whole vocabulary are held at once
@@ -73,19 +74,16 @@ class Trials:
 
     def _diverge(self, settings: Sequence[Setting], chunk: Sequence[Example]) -> Float[np.ndarray, "settings examples"]:
         prompts = [example.prompt for example in chunk]
-        sites = [Site(layer) for layer in sorted({setting.steerer.reads for setting in settings})]
-        prefill = self.vlm.prefill(prompts, sites)
         apart = [self.context_of(prompt) for prompt in prompts]
-        contexts = prefill.captured if apart == prompts else self.vlm.capture(apart, sites)
-        plain = _log_probabilities(self.vlm.logits(prefill))
+        asked = ask(self.vlm, prompts, [setting.steerer for setting in settings], apart)
+        plain = _log_probabilities(self.vlm.logits(asked.prefill))[: len(chunk)]
         parts = []
         for start in range(0, len(settings), SIDE_BY_SIDE):
             runs = []
             for setting in settings[start : start + SIDE_BY_SIDE]:
                 vectors = None if self.oracle is None else own_vectors(self.oracle, chunk, setting.steerer)
-                query = Query(contexts[Site(setting.steerer.reads)], vectors)
-                runs.append(setting.steerer.ops(query, setting.strength))
-            steered = _log_probabilities(self.vlm.logits(*side_by_side(prefill, prompts, runs)))
+                runs.append(asked.run(setting.steerer, setting.strength, vectors))
+            steered = _log_probabilities(asked.logits(self.vlm, runs))
             steered = steered.unflatten(0, (len(runs), len(chunk)))
             parts.append((steered.exp() * (steered - plain)).sum(dim=-1).clamp_min(0.0))
         return torch.cat(parts).cpu().numpy()

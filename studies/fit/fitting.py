@@ -2,15 +2,31 @@
 
 import os
 import shutil
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar, cast
 
-from methods import L2S, STEERERS, ContrastBank, PromptSteering, load_steerer
+from interv.scope import PROMPT_SCOPES
+from methods import (
+    ADHH,
+    BASELINES,
+    CAST,
+    COMBINED,
+    ITI,
+    L2S,
+    PAI,
+    STEERERS,
+    ContrastBank,
+    PromptSteering,
+    Together,
+    load_steerer,
+)
 from methods.steerer import Fitted
 from studies.fit.controls import ConstantDirection
-from studies.fit.method_traits import seeded
+from studies.fit.materials import Materials
+from studies.fit.method_traits import in_replies_alone, seeded
 from studies.fit.side_by_side import fit_together
 from studies.recipes import Recipe
 from studies.tasks.task import Task
@@ -18,6 +34,8 @@ from studies.tasks.task import Task
 _ALL: tuple[type[Fitted], ...] = (*STEERERS, ConstantDirection)
 F = TypeVar("F", bound=Fitted)
 STEERING = {method.__name__: method for method in _ALL}  # put a method of your own here to have it studied
+# The other systems too, which are studied where they are named.
+METHODS = ChainMap(STEERING, {method.__name__: method for method in (*BASELINES, *COMBINED)})
 
 
 @dataclass(frozen=True)
@@ -36,7 +54,7 @@ class Kept:
         if missing:
             for place, steerer in zip(missing, fit(missing), strict=True):
                 self._save(names[place], steerer)
-        return [cast(F, load_steerer(self.folder / name, tuple(STEERING.values()))) for name in names]
+        return [cast(F, load_steerer(self.folder / name, tuple(METHODS.values()))) for name in names]
 
     def _save(self, name: str, steerer: Fitted) -> None:
         partial = self.folder / f"{name}.partial"
@@ -54,6 +72,7 @@ class Fits:
     train: ContrastBank
     validation: ContrastBank
     kept: Kept
+    materials: Materials
     made: dict[tuple[str, int, int, int], Fitted] = field(default_factory=dict)
 
     def at(self, name: str, reads: int, writes: int, seed: int) -> Fitted:
@@ -77,10 +96,14 @@ class Fits:
         self.made.update(zip(keys, self.kept.all([kept_as(*key) for key in keys], fit), strict=True))
 
     def _scoped(self, steerer: Fitted) -> Fitted:
+        if self.recipe.scope in PROMPT_SCOPES and in_replies_alone(type(steerer)):
+            return steerer
         return replace(steerer, scope=self.recipe.scope)
 
     def _fit(self, name: str, reads: int, writes: int, seed: int) -> Fitted:
-        method = STEERING[name]
+        method = METHODS[name]
+        if issubclass(method, Together):
+            return method.of([self.at(part, reads, writes, seed) for part in method.made_of])
         if method is L2S:
             options = self.recipe.fit(self.recipe.targets(self.validation, reads, writes)) | {"seed": seed}
             return L2S.fit(self.recipe.targets(self.train, reads, writes), **options)
@@ -88,6 +111,17 @@ class Fits:
         if method is PromptSteering:
             return PromptSteering.fit(train, suffix=self.recipe.prompt_suffix or self.task.prompt_suffix)
         drawn = {"seed": seed} if seeded(method) else {}
+        if method is CAST:
+            pooled = self.materials.reading("train", self.train, "text").at(reads, writes)
+            judged = self.materials.reading("val", self.validation, "text").at(reads, writes)
+            return CAST.fit(pooled, validation=judged)
+        if method is ITI:
+            heads = self.materials.heads("train", self.train)
+            return ITI.fit(heads, validation=self.materials.heads("val", self.validation))
+        if issubclass(method, ADHH):
+            return method.fit(self.materials.attribution(), **drawn)
+        if method is PAI:
+            return PAI.fit(train, vlm=self.materials.vlm)
         return method.fit(train, **drawn)
 
 

@@ -7,17 +7,41 @@ strength, and to be no oracle.
 
 from inspect import signature
 
-from methods import P2S, MeanSteering, MeanSteeringBA, NormRnd, NoSteering, PromptSteering
+from methods import (
+    ADHH,
+    ITI,
+    P2S,
+    PAI,
+    VCD,
+    MeanSteering,
+    MeanSteeringBA,
+    NormRnd,
+    NoSteering,
+    PAILogits,
+    PromptSteering,
+)
 from methods.steerer import Fitted
 from studies.fit.controls import ConstantDirection
 
 _ADD_NOTHING = (NoSteering, PromptSteering)
-_READ_NOTHING = (*_ADD_NOTHING, NormRnd, MeanSteering, MeanSteeringBA, P2S, ConstantDirection)
+_IN_ATTENTION = (ITI, PAI, ADHH)
+_AT_NO_ONE_BLOCK = (*_IN_ATTENTION, PAILogits, VCD)
+_READ_NOTHING = (*_ADD_NOTHING, *_AT_NO_ONE_BLOCK, NormRnd, MeanSteering, MeanSteeringBA, P2S, ConstantDirection)
 
 
 def adds(method: type[Fitted]) -> bool:
-    """Whether it adds anything, so that a strength and a steered block matter."""
+    """Whether it changes anything in the model, so that a strength matters."""
     return getattr(method, "adds", not issubclass(method, _ADD_NOTHING))
+
+
+def at_one_block(method: type[Fitted]) -> bool:
+    """Whether what it changes lies at one block, so that it matters which one that is."""
+    return adds(method) and getattr(method, "at_one_block", not issubclass(method, _AT_NO_ONE_BLOCK))
+
+
+def in_replies_alone(method: type[Fitted]) -> bool:
+    """Whether it acts from the last prompt token on and in no scope that reaches further back."""
+    return getattr(method, "in_replies_alone", issubclass(method, _IN_ATTENTION))
 
 
 def reads_context(method: type[Fitted]) -> bool:
@@ -31,5 +55,5 @@ def needs_vectors(method: type[Fitted]) -> bool:
 
 
 def seeded(method: type[Fitted]) -> bool:
-    """Whether its fit draws random numbers."""
-    return "seed" in signature(method.fit).parameters
+    """Whether its fit draws random numbers, or that of L2S in it."""
+    return "seed" in signature(method.fit).parameters or "L2S" in getattr(method, "made_of", ())

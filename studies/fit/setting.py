@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from methods.steerer import Fitted
-from studies.fit.method_traits import adds, reads_context
+from studies.fit.method_traits import adds, at_one_block, reads_context
 from studies.measure import Row
 
 
@@ -23,6 +23,6 @@ class Setting:
             "variant": None,
             "strength": self.strength if adds(method) else None,
             "reads": self.steerer.reads if reads_context(method) else None,
-            "writes": self.steerer.writes if adds(method) else None,
+            "writes": self.steerer.writes if at_one_block(method) else None,
             "seed": self.seed,
         }

@@ -8,7 +8,7 @@ import numpy as np
 from more_itertools import map_reduce
 from torch import Tensor
 
-from interv import Add
+from interv import Op
 from methods import L2S, Contrasts, Query
 from methods.steerer import Fitted, Strength
 from studies.fit.setting import Setting
@@ -115,7 +115,7 @@ class SeveralLayers(Fitted):
     def fit(cls, train: Contrasts) -> "SeveralLayers":
         raise ValueError("SeveralLayers is made of methods that are fitted already, one at each layer.")
 
-    def ops(self, query: Query, strength: Strength = 1.0) -> tuple[Add, ...]:
+    def ops(self, query: Query, strength: Strength = 1.0) -> tuple[Op, ...]:
         return tuple(op for part in self.parts for op in part.ops(query, strength / len(self.parts)))
 
 

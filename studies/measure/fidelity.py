@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interv import Add
 from methods import L2S, Contrasts, Query
 from methods.steerer import Fitted
 from studies.measure.bootstrap import interval, resampled_over_seeds
@@ -28,7 +29,7 @@ def added(steerer: Fitted, contrasts: Contrasts) -> Float[Tensor, "pairs d_model
     """The vector that the method adds to each pair's input at strength 1; zeros where it adds none."""
     ops = steerer.ops(Query(contrasts.context.float(), contrasts.vectors.float()), 1.0)
     total = torch.zeros_like(contrasts.vectors.float())
-    return sum((op.vector.float().expand_as(total) for op in ops), total)
+    return sum((op.vector.float().expand_as(total) for op in ops if isinstance(op, Add)), total)
 
 
 def dead(network: L2S, contexts: Float[Tensor, "pairs d_model"]) -> float:

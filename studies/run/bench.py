@@ -14,9 +14,10 @@ from typing import Any, get_args
 
 from interv import VLM
 from interv.devices import device_of
-from methods import ContrastBank, Contrasts, capture_contrasts
-from studies.fit.fitting import STEERING, Fits, Kept
-from studies.fit.method_traits import adds, needs_vectors, reads_context, seeded
+from methods import ContrastBank, ContrastPair, Contrasts, capture_contrasts
+from studies.fit.fitting import METHODS, Fits, Kept
+from studies.fit.materials import Materials
+from studies.fit.method_traits import adds, at_one_block, needs_vectors, reads_context, seeded
 from studies.fit.selection import Choice, Grid, thinned
 from studies.fit.setting import Setting
 from studies.measure import Row, some
@@ -27,6 +28,8 @@ from studies.run.cost import Account, note, noted
 from studies.run.results import Results, read_rows
 from studies.run.workers import working
 from studies.tasks import Example, Split, Task
+
+CAPTURED = 32  # prompts of which states are read at once, all their tokens among them
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +84,9 @@ class Bench:
     def fits(self) -> Fits:
         if "fits" not in self._made:
             train, validation = self.contrasts("train"), self.contrasts("val")
-            self._made["fits"] = Fits(self.task, self.recipe, train, validation, self.kept_fits)
+            size = min(CAPTURED, self.account.batch_size)
+            made_of = Materials(self.vlm, self.task, self._pairs, self.examples, size)
+            self._made["fits"] = Fits(self.task, self.recipe, train, validation, self.kept_fits, made_of)
         return self._made["fits"]
 
     @property
@@ -91,20 +96,21 @@ class Bench:
 
     def fit(self, name: str, reads: int, writes: int, seed: int) -> Setting:
         """A method fitted at these layers, without a strength as yet."""
-        seed = seed if seeded(STEERING[name]) else self.common.seed
+        seed = seed if seeded(METHODS[name]) else self.common.seed
         return Setting(self.fits.at(name, reads, writes, seed), 0.0, seed)
 
     def candidates(self, name: str) -> list[Setting]:
         """The grid of one method: one setting where it adds nothing, one context block where it reads none."""
-        grid, seed, method = self.grid, self.common.seed, STEERING[name]
+        grid, seed, method = self.grid, self.common.seed, METHODS[name]
         if not adds(method):
             return [self.fit(name, grid.reads[0], grid.writes[0], seed)]
         reads = grid.reads if reads_context(method) else grid.reads[:1]
+        writes = grid.writes if at_one_block(method) else grid.writes[:1]
         if name == "L2S":
-            self.fits.fill(product(reads, grid.writes), seed)
+            self.fits.fill(product(reads, writes), seed)
         return [
             replace(self.fit(name, read, write, seed), strength=strength)
-            for read, write, strength in product(reads, grid.writes, grid.strengths)
+            for read, write, strength in product(reads, writes, grid.strengths)
         ]
 
     def setting(self, choice: Choice, seed: int) -> Setting:
@@ -143,6 +149,11 @@ class Bench:
         rows = [row for row in read_rows(self.results.folder) if row["split"] == split and row["id"] in current]
         judged = getattr(self.task, "judged", None)
         return rows if judged is None else judged(rows, self.results.folder / "verdicts.jsonl")
+
+    def _pairs(self, split: Split, bank: ContrastBank) -> list[ContrastPair]:
+        """The pairs of the bank's rows, in their order."""
+        pairs = {pair.id: pair for pair in self.task.pairs(split)}
+        return [self.recipe.adapted(pairs[id_]) for id_ in bank.id]
 
     def _captured(self, split: Split) -> ContrastBank:
         folder = self.results.folder / self.kept / split

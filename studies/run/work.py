@@ -7,10 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interv import VLM, Add, Prompt, Site, stack
-from interv.prefill import Prefill
-from interv.scope import PROMPT_SCOPES
-from methods import Contrasts, Query
+from interv import VLM, Prompt
+from methods import Contrasts
+from methods.asking import ask
 from methods.steerer import Fitted
 from studies.fit.setting import Setting
 from studies.tasks.task import Example
@@ -47,30 +46,14 @@ class Unit:
 
 def replied(vlm: VLM, job: Job, unit: Unit) -> Iterator[list[str]]:
     """For each group its replies as they come: setting by setting, prompt by prompt."""
-    settings = [[job.settings[place] for place in group] for group in unit.groups]
-    sites = [Site(layer) for layer in sorted({setting.steerer.reads for group in settings for setting in group})]
-    prefill = vlm.prefill(unit.prompts, sites)
-    contexts = prefill.captured if unit.apart == unit.prompts else vlm.capture(unit.apart, sites)
-    for group in settings:
-        runs = []
-        for setting in group:
-            query = Query(contexts[Site(setting.steerer.reads)], unit.vectors.get(setting.steerer.writes))
-            runs.append(setting.steerer.ops(query, setting.strength))
-        where, ops = side_by_side(prefill, unit.prompts, runs)
-        yield list(vlm.generate(where, ops, max_new_tokens=job.max_new_tokens, **job.sampling))
-
-
-def side_by_side(
-    prefill: Prefill, prompts: Sequence[Prompt], runs: Sequence[Sequence[Add]]
-) -> tuple[Prefill | list[Prompt], list[Add]]:
-    """What to decode from, and the ops, for several runs over the same prompts as the rows of one batch.
-
-    Ops that reach into the prompt must run it again, images and all, so they get the prompts and not their prefill.
-    """
-    ops = stack(runs, len(prompts))
-    if any(op.scope in PROMPT_SCOPES for op in ops):
-        return [*prompts] * len(runs), ops
-    return prefill.select([*range(len(prompts))] * len(runs)), ops
+    groups = [[job.settings[place] for place in group] for group in unit.groups]
+    steerers = [setting.steerer for group in groups for setting in group]
+    asked = ask(vlm, unit.prompts, steerers, unit.apart)
+    for group in groups:
+        runs = [
+            asked.run(setting.steerer, setting.strength, unit.vectors.get(setting.steerer.writes)) for setting in group
+        ]
+        yield list(asked.answered(vlm, runs, max_new_tokens=job.max_new_tokens, **job.sampling))
 
 
 def own_vectors(oracle: Oracle, chunk: Sequence[Example], steerer: Fitted) -> Tensor:

@@ -6,8 +6,10 @@ from contextlib import contextmanager
 import pytest
 
 from interv import VLM
+from tests.baselines import warm
 from tests.mutation import (  # noqa: F401  they add to FAULTS
     attention_faults,
+    baseline_faults,
     cache_faults,
     method_faults,
     op_faults,
@@ -15,9 +17,12 @@ from tests.mutation import (  # noqa: F401  they add to FAULTS
     site_faults,
     token_faults,
 )
+from tests.mutation.baseline_laws import BASELINE_LAWS
 from tests.mutation.faults import FAULTS, Fault
-from tests.mutation.laws import LAWS
+from tests.mutation.laws import LAWS as OTHERS
 from tests.tiny_models import RANDOM, build
+
+LAWS = {**OTHERS, **BASELINE_LAWS}
 
 __all__ = ["FAULTS", "LAWS", "finds", "survives"]
 
@@ -36,6 +41,7 @@ def finds(law: str, fault: Fault) -> str:
     """On which random models the law finds the fault, and "" where it does not."""
     found = []
     for name in RANDOM:
+        warm(build(name))
         with pytest.MonkeyPatch.context() as patch:
             fault.plant(patch)
             if survives(law, build(name)) is not None:

@@ -27,6 +27,15 @@ COLORS = {
     "MeanSteeringBA": "#0072b2",
     "L2S": "#d55e00",
     "P2S": "#cc79a7",
+    "CAST": "#e69f00",
+    "ITI": "#7a5195",
+    "PAI": "#8c6d31",
+    "PAILogits": "#b89b5e",
+    "ADHH": "#a63d40",
+    "RandomHeads": "#c9a0a1",
+    "VCD": "#4b7f52",
+    "L2SWithPAI": "#8f3f00",
+    "L2SWithADHH": "#f0a36b",
     "LogitThreshold": "#009e73",
     "ConstantDirection": "#5a9e8a",
 }
@@ -35,7 +44,7 @@ DPI = 200
 CONTRAST = 4.5
 CAPTION_LETTERS = 17  # of a caption that fit into an inch
 ORACLES = ("P2S",)
-CONTROLS = ("LogitThreshold", "ConstantDirection")
+CONTROLS = ("LogitThreshold", "ConstantDirection", "RandomHeads")
 
 
 @dataclass(frozen=True)
