@@ -164,14 +164,6 @@ def _(patch: pytest.MonkeyPatch) -> None:
     around(patch, interv.plan, "read", wrong)
 
 
-@fault("a cache with what stands on padding", CACHE)
-def _(patch: pytest.MonkeyPatch) -> None:
-    def wrong(read: Any, op: Any, hidden: Tensor, where: Tensor | None, step: Any) -> Any:
-        return hidden.clone() if isinstance(op, WholeBatch) else read(op, hidden, where, step)
-
-    around(patch, interv.plan, "read", wrong)
-
-
 @fault("a cache with the heads' columns mixed", CACHE)
 def _(patch: pytest.MonkeyPatch) -> None:
     def wrong(by_head: Any, hidden: Tensor, heads: int | None) -> Tensor:
