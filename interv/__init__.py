@@ -2,18 +2,18 @@
 
 import beartype  # noqa: F401  before nnsight, which adds an attribute to `object` that beartype cannot hash
 
-from interv.apply import Apply, Here
-from interv.attention_edits import AttentionEdit, Boost, Drop
-from interv.columns import COLUMN_KINDS
-from interv.edits import Add, Project, Replace, Scale
 from interv.named import ActivationCache
-from interv.ops import Capture, Op
-from interv.prefill import Prefill
-from interv.prompt import Prompt
-from interv.replies import Replies
-from interv.scope import SCOPES, Scope
-from interv.site import HOOKS, MODEL_HOOKS, Site
-from interv.stacking import stack
+from interv.ops.apply import Apply, Here
+from interv.ops.attention_edits import AttentionEdit, Boost, Drop
+from interv.ops.edits import Add, Project, Replace, Scale
+from interv.ops.op import Capture, Op
+from interv.ops.stacking import stack
+from interv.places.columns import COLUMN_KINDS
+from interv.places.scope import SCOPES, Scope
+from interv.places.site import HOOKS, MODEL_HOOKS, Site
+from interv.prompts.prompt import Prompt
+from interv.running.prefill import Prefill
+from interv.running.replies import Replies
 from interv.vlm import VLM
 
 __all__ = [

@@ -11,9 +11,9 @@ from rich.markup import escape
 from rich.tree import Tree
 from torch import Tensor, nn
 
-from interv.parts import part_of
-from interv.prompt import Prompt
-from interv.site import Site
+from interv.places.parts import part_of
+from interv.places.site import Site
+from interv.prompts.prompt import Prompt
 from interv.vlm import VLM
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from interv.site import Site
+from interv.places.site import Site
 
 
 class OneLine:

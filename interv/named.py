@@ -7,13 +7,13 @@ from typing import Any
 from jaxtyping import Bool
 from torch import Tensor
 
-from interv.apply import checked
-from interv.layouts import Layout
-from interv.op_values import described
-from interv.ops import Edit, WholeBatch
-from interv.plan import Plan
-from interv.scope import Scope, Step
-from interv.site import SCORES, WEIGHTS, Site, as_site
+from interv.ops.apply import checked
+from interv.ops.op import Edit, WholeBatch
+from interv.ops.values import described
+from interv.places.layouts import Layout
+from interv.places.scope import Scope, Step
+from interv.places.site import SCORES, WEIGHTS, Site, as_site
+from interv.running.plan import Plan
 
 Predicate = Callable[[str], bool]
 Names = Predicate | Sequence[str | Site] | str | Site | None

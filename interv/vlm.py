@@ -9,26 +9,26 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from interv.adapters import own_model
-from interv.checks import check_images, check_list, check_ops, check_prompt_ops, check_prompts, check_site
-from interv.decoding import Decoding
-from interv.encoding import Encoded, encode
-from interv.hooks import installed
-from interv.identity import Fingerprint, preprocessing_of
-from interv.images import ImagesOnce
-from interv.layouts import layout_of
-from interv.loading import load
+from interv.models.adapters import own_model
+from interv.models.identity import Fingerprint, preprocessing_of
+from interv.models.load import load
+from interv.models.processor_settings import ready
 from interv.named import ActivationCache, HookFunction, Names, cache_of, captures_of, hooked
-from interv.op_values import Tokens
-from interv.ops import Capture, Op, captures_at
-from interv.plan import Plan
-from interv.prefill import Prefill
-from interv.processor_settings import ready
-from interv.prompt import Prompt
-from interv.replies import Replies, replies_of
-from interv.runner import Runner, prompt_step, reply_steps
-from interv.scope import PROMPT_SCOPES, Step
-from interv.site import Site
+from interv.ops.op import Capture, Op, captures_at
+from interv.ops.values import Tokens
+from interv.places.layouts import layout_of
+from interv.places.scope import PROMPT_SCOPES, Step
+from interv.places.site import Site
+from interv.prompts.encoding import Encoded, encode
+from interv.prompts.images import ImagesOnce
+from interv.prompts.prompt import Prompt
+from interv.running.checks import check_images, check_list, check_ops, check_prompt_ops, check_prompts, check_site
+from interv.running.decoding import Decoding
+from interv.running.hooks import installed
+from interv.running.plan import Plan
+from interv.running.prefill import Prefill
+from interv.running.replies import Replies, replies_of
+from interv.running.runner import Runner, prompt_step, reply_steps
 
 
 class VLM:
@@ -67,7 +67,7 @@ class VLM:
         attn_implementation, load_in_4bit and load_in_8bit; the first and the last two place the weights themselves, and
         `device` does not. Further ones are chat_template, as Jinja text or a file, and max_pixels and min_pixels,
         between which Qwen2-VL and its kin scale an image, a token for each 784. Raises ValueError where nothing has the
-        name, where there is no chat template, or where the family has no row in `interv/layouts.py`.
+        name, where there is no chat template, or where the family has no row in `interv/places/layouts.py`.
         """
         model, processor = load(name, dtype=dtype, revision=revision, local_files_only=local_files_only, **options)
         placed = any(options.get(option) for option in ("device_map", "load_in_4bit", "load_in_8bit"))

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import LogitsProcessorList, StoppingCriteriaList
 
 from interv import VLM, Op, Prefill, Prompt, Replies, Site, stack
-from interv.scope import PROMPT_SCOPES
+from interv.places.scope import PROMPT_SCOPES
 from methods.contrasts.reads import Read, States, captures, pooled, states_of
 from methods.mixing import Following, Mixed, Pairing
 from methods.steerer import Query, Steerer, Strength

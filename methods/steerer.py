@@ -13,8 +13,8 @@ from torch import Tensor
 
 from interv import Add, Prompt, Scope, Site
 from interv.display import OneLine
-from interv.ops import Op
-from interv.scope import PROMPT_SCOPES
+from interv.ops.op import Op
+from interv.places.scope import PROMPT_SCOPES
 from methods.contrasts.contrasts import Contrasts
 from methods.contrasts.reads import Read
 from methods.contrasts.separate import separate

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interv import VLM, Prompt, Replies
-from interv.checks import check_prompts
-from interv.rendering import PromptError
+from interv.prompts.rendering import PromptError
+from interv.running.checks import check_prompts
 from methods.asking import ask
 from methods.steerer import Steerer, Strength
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interv import VLM, Prompt
-from interv.encoding import Encoded
+from interv.prompts.encoding import Encoded
 
 NOISE_STEPS = 1000
 TILED = 5  # axes of pixels that come as [image, tile, channel, height, width]

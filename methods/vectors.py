@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from interv.scope import Scope
+from interv.places.scope import Scope
 from methods.mean_steering import MeanSteering
 from methods.mean_steering_ba import MeanSteeringBA
 

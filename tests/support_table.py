@@ -32,7 +32,7 @@ class Recorder:
 
     def pytest_configure(self, config: pytest.Config) -> None:
         """The laws run on this family instead of the models of the test suite."""
-        from interv.layouts import LAYOUTS
+        from interv.places.layouts import LAYOUTS
         from tests import tiny_families, tiny_models
 
         found = hypothesis.settings(
@@ -70,13 +70,13 @@ def _trial_rows() -> dict[str, Any]:
     """Rows of families that are not admitted, so that the page can say why."""
     from dataclasses import replace
 
-    from interv.layouts import LAYOUTS
+    from interv.places.layouts import LAYOUTS
 
     return {"paligemma": replace(LAYOUTS["llava"], images_by_prompt=True)}
 
 
 def _know_places(family: str) -> None:
-    """Where the tests' own hooks find the parts of this family; the tests share nothing with interv/layouts.py."""
+    """Where the tests' own hooks find the parts of this family; they share nothing with interv/places/layouts.py."""
     from tests.property import places
 
     tower = ("model.vision_tower.encoder.layers.0", "model.multi_modal_projector")
@@ -131,7 +131,7 @@ def apart(family: str) -> dict[str, Any]:
 
 def table(results: list[dict[str, Any]]) -> str:
     """The support table and, under it, what failed."""
-    from interv.layouts import LAYOUTS
+    from interv.places.layouts import LAYOUTS
 
     names = sorted({law for result in results for part in ("held", "broken") for law in result[part]})
     lines = [f"| `model_type` | {' | '.join(map(str.lstrip, (n.lstrip('0') or '-' for n in names)))} | admitted |"]

@@ -1,4 +1,4 @@
-"""A tiny random model of every family in interv/layouts.py, of its own configuration and processor."""
+"""A tiny random model of every family in interv/places/layouts.py, of its own configuration and processor."""
 
 from collections.abc import Callable
 from functools import cache
@@ -70,7 +70,7 @@ def tiny_llava_next(seed: int = 0) -> tuple[Any, Any]:
 
 def tiny_llava_onevision(seed: int = 0) -> tuple[Any, Any]:
     """Images as a thumbnail and tiles of 28 x 28 pixels, over SigLIP and Qwen2."""
-    from interv.processors import ImageLlavaOnevisionProcessor
+    from interv.models.processors import ImageLlavaOnevisionProcessor
 
     tokenizer = _tokenizer("<pad>", "</s>", None, image_token="<image>", video_token="<video>")
     grid = [[SIDE, SIDE], [SIDE, 2 * SIDE], [2 * SIDE, SIDE], [2 * SIDE, 2 * SIDE]]
@@ -96,7 +96,7 @@ def tiny_llava_onevision(seed: int = 0) -> tuple[Any, Any]:
 
 def tiny_internvl(seed: int = 0) -> tuple[Any, Any]:
     """Images in tiles of 28 x 28 pixels, one token each after shuffling, over Qwen2."""
-    from interv.processors import ImageInternVLProcessor
+    from interv.models.processors import ImageInternVLProcessor
 
     special = {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>"}
     special |= {"video_token": "<video>"}
@@ -179,7 +179,7 @@ def tiny_idefics3(seed: int = 0) -> tuple[Any, Any]:
 
 def tiny_smolvlm(seed: int = 0) -> tuple[Any, Any]:
     """As Idefics3, of the later model type."""
-    from interv.processors import ImageSmolVLMProcessor
+    from interv.models.processors import ImageSmolVLMProcessor
 
     return _idefics3("SmolVLM", ImageSmolVLMProcessor, seed)
 

@@ -36,7 +36,7 @@ RANDOM = ("random-llava", "random-qwen2vl")
 
 def model_names() -> list[str]:
     """Every model that the laws are tested on: the random ones, and those that come with the package."""
-    from interv.loading import EMBEDDED, embedded_names
+    from interv.models.load import EMBEDDED, embedded_names
 
     return [*RANDOM, *(embedded_names() if EMBEDDED.is_dir() else [])]
 
@@ -93,7 +93,7 @@ def tiny_qwen2vl(
     template: str = TEMPLATE.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>"),
 ) -> tuple[PreTrainedModel, Any]:
     """Images of any size, one image token for each 28 x 28 pixels, nine at most."""
-    from interv.processors import ImageQwen2VLProcessor
+    from interv.models.processors import ImageQwen2VLProcessor
 
     special = {
         "image_token": "<|image_pad|>",

@@ -18,7 +18,7 @@ _QWEN_TEMPLATE = TEMPLATE.replace("IMAGE", "<|vision_start|><|image_pad|><|visio
 
 
 def _qwen(family: str, vision: dict[str, Any], rotation: dict[str, Any], seed: int, **text: Any) -> tuple[Any, Any]:
-    from interv.processors import IMAGE_ONLY
+    from interv.models.processors import IMAGE_ONLY
 
     tokenizer = _tokenizer("<|endoftext|>", "<|im_end|>", None, **_QWEN)
     names = {"qwen2_5_vl": "Qwen2_5_VL", "qwen3_vl": "Qwen3VL"}

@@ -2,10 +2,10 @@
 
 from transformers import PreTrainedModel
 
-from interv.attention import check_implementation
-from interv.layouts import Layout
-from interv.ops import Capture, Formula, Op
-from interv.site import ROTATED
+from interv.attention.function import check_implementation
+from interv.ops.op import Capture, Formula, Op
+from interv.places.layouts import Layout
+from interv.places.site import ROTATED
 
 
 def check_attention(op: Op, model: PreTrainedModel, layout: Layout) -> None:

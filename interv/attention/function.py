@@ -17,8 +17,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask, sdpa_mask
 
-from interv.attention_pass import Act, Heads, acted
-from interv.compiled import as_written
+from interv.attention.recompute import Act, Heads, acted
+from interv.models.compiled import as_written
 
 Ask = Callable[[int], list[Act]]  # how often the block ran before -> what is to be done in it now
 

@@ -11,11 +11,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers.integrations.sdpa_attention import repeat_kv
 
-from interv.attention_edits import AttentionEdit, Edited, repeated
-from interv.columns import from_block
-from interv.ops import Capture, Op
-from interv.scope import Step
-from interv.site import ROTATED, SCORES, WEIGHTS
+from interv.ops.attention_edits import AttentionEdit, Edited, repeated
+from interv.ops.op import Capture, Op
+from interv.places.columns import from_block
+from interv.places.scope import Step
+from interv.places.site import ROTATED, SCORES, WEIGHTS
 
 # By hook, what stands where a token attends to nothing.
 HIDDEN = {SCORES: -torch.inf, WEIGHTS: 0.0}

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig, PreTrainedModel
 
-from interv.adapters import adapted, adapter_config, base_of
-from interv.layouts import layout_of
-from interv.processor_settings import bound_pixels, template_of
-from interv.processors import IMAGE_ONLY
+from interv.models.adapters import adapted, adapter_config, base_of
+from interv.models.processor_settings import bound_pixels, template_of
+from interv.models.processors import IMAGE_ONLY
+from interv.places.layouts import layout_of
 
-EMBEDDED = Path(__file__).parent / "embedded"
+EMBEDDED = Path(__file__).parents[1] / "embedded"
 
 
 def embedded_names() -> list[str]:

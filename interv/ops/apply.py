@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from interv.op_values import described
-from interv.ops import Edit
-from interv.scope import Scope, Step
-from interv.site import Site, SiteLike
+from interv.ops.op import Edit
+from interv.ops.values import described
+from interv.places.scope import Scope, Step
+from interv.places.site import Site, SiteLike
 
 _KINDS = ("prompt", "image", "last_prompt", "generated")
 

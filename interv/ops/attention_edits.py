@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interv.columns import ColumnKind, check_columns
-from interv.op_values import Number, check_number
-from interv.ops import Edit
-from interv.scope import Scope, Step
-from interv.site import SCORES, WEIGHTS, SiteLike
+from interv.ops.op import Edit
+from interv.ops.values import Number, check_number
+from interv.places.columns import ColumnKind, check_columns
+from interv.places.scope import Scope, Step
+from interv.places.site import SCORES, WEIGHTS, SiteLike
 
 Attention = Float[Tensor, "batch head query column"]
 Chosen = Bool[Tensor, "batch 1 1 column"]

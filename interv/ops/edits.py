@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from interv.op_values import Number, Rows, check_number
-from interv.ops import Formula
-from interv.scope import Scope
-from interv.site import SiteLike
+from interv.ops.op import Formula
+from interv.ops.values import Number, Rows, check_number
+from interv.places.scope import Scope
+from interv.places.site import SiteLike
 
 
 @dataclass(frozen=True, eq=False)

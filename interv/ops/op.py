@@ -9,9 +9,9 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from interv.display import OneLine
-from interv.op_values import Tokens, check_finite, check_tokens
-from interv.scope import Scope, Step, check_scope
-from interv.site import Site, SiteLike, as_site
+from interv.ops.values import Tokens, check_finite, check_tokens
+from interv.places.scope import Scope, Step, check_scope
+from interv.places.site import Site, SiteLike, as_site
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from interv.attention_edits import AttentionEdit
-from interv.edits import Add
-from interv.ops import Op
+from interv.ops.attention_edits import AttentionEdit
+from interv.ops.edits import Add
+from interv.ops.op import Op
 
 
 def stack(runs: Sequence[Sequence[Op]], rows: int) -> list[Add | AttentionEdit]:

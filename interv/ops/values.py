@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interv.scope import Scope, check_scope
+from interv.places.scope import Scope, check_scope
 
 Tokens = Scope | int | Int[Tensor, "batch k"]
 Rows = Float[Tensor, " width"] | Float[Tensor, "batch width"]

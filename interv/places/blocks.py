@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from interv.site import Side
+from interv.places.site import Side
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from interv.blocks import CLIP, GATED, INTERNVL, NORMED_TWICE, QWEN2, QWEN2_5, QWEN3, Block
-from interv.site import ATTENTION_HOOKS, HOOKS, MODEL_HOOKS, Side, Site
+from interv.places.blocks import CLIP, GATED, INTERNVL, NORMED_TWICE, QWEN2, QWEN2_5, QWEN3, Block
+from interv.places.site import ATTENTION_HOOKS, HOOKS, MODEL_HOOKS, Side, Site
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def layout_of(model_type: str) -> Layout:
     """The row of a family, by `config.model_type`."""
     if model_type not in LAYOUTS:
         raise ValueError(
-            f"{model_type!r} has no row in interv/layouts.py; the families are {', '.join(LAYOUTS)}. "
+            f"{model_type!r} has no row in interv/places/layouts.py; the families are {', '.join(LAYOUTS)}. "
             "Add a row with the paths of its modules and run the property tests over it."
         )
     return LAYOUTS[model_type]

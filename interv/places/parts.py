@@ -6,8 +6,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from interv.layouts import Layout
-from interv.site import SCORES, WEIGHTS, Site
+from interv.places.layouts import Layout
+from interv.places.site import SCORES, WEIGHTS, Site
 
 Kind = Literal["whole", "columns", "scale", "normalized", "result"]
 # What is worked out from the module's input, before what the module puts out as a whole.

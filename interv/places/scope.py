@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from interv.columns import Columns
+from interv.places.columns import Columns
 
 Scope = Literal["all", "prompt", "image", "last_prompt", "generated", "response"]
 SCOPES: tuple[str, ...] = get_args(Scope)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from interv.pictures import Picture, check_picture
+from interv.prompts.pictures import Picture, check_picture
 
 ROLES = ("system", "user", "assistant")
 _FORMS = '(role, text) or {"role": ..., "content": text or a list of parts}'

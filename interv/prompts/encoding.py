@@ -10,13 +10,13 @@ from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from interv.devices import device_of
 from interv.display import OneLine
-from interv.layouts import layout_of
-from interv.prompt import Prompt
-from interv.rendering import PromptError, render, rendered
-from interv.scope import last_position
-from interv.turns import turn_of
+from interv.models.devices import device_of
+from interv.models.turns import turn_of
+from interv.places.layouts import layout_of
+from interv.places.scope import last_position
+from interv.prompts.prompt import Prompt
+from interv.prompts.rendering import PromptError, render, rendered
 
 
 @dataclass(frozen=True)

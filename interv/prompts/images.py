@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from interv.prompt import Prompt
+from interv.prompts.prompt import Prompt
 
 
 class ImagesOnce:

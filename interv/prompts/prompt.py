@@ -7,8 +7,8 @@ from typing import Any
 
 from PIL import Image
 
-from interv.conversation import Part, Shown, Turn, parts_of, turns_of, unnamed
-from interv.pictures import Picture, check_pictures, listed, opened
+from interv.prompts.conversation import Part, Shown, Turn, parts_of, turns_of, unnamed
+from interv.prompts.pictures import Picture, check_pictures, listed, opened
 
 
 @dataclass(frozen=True)

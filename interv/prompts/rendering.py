@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchFeature
 from transformers.utils.chat_template_utils import mark_control_tokens
 
-from interv.prompt import Prompt
+from interv.prompts.prompt import Prompt
 
 _MARK = mark_control_tokens(".", re.compile(r"\."))[0]
 

@@ -7,16 +7,16 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from interv.attention_checks import check_attention
-from interv.attention_edits import AttentionEdit
-from interv.columns import BY_IMAGE
-from interv.encoding import Encoded
-from interv.layouts import Layout
-from interv.ops import Capture, Edit, Op
-from interv.parts import part_of
-from interv.prefill import Prefill
-from interv.prompt import Prompt
-from interv.site import Site
+from interv.attention.checks import check_attention
+from interv.ops.attention_edits import AttentionEdit
+from interv.ops.op import Capture, Edit, Op
+from interv.places.columns import BY_IMAGE
+from interv.places.layouts import Layout
+from interv.places.parts import part_of
+from interv.places.site import Site
+from interv.prompts.encoding import Encoded
+from interv.prompts.prompt import Prompt
+from interv.running.prefill import Prefill
 
 
 def check_ops(

@@ -15,7 +15,7 @@ from transformers import (
     StopStringCriteria,
 )
 
-from interv.sampling import Seeded
+from interv.running.sampling import Seeded
 
 _RUN_ALREADY = "the prompt has run already; use installed() and model.generate"
 _SEVERAL = "it proposes several tokens a step, which the scopes cannot tell apart"

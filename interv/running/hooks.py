@@ -13,17 +13,17 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from interv.attention import attending
-from interv.attention_edits import AttentionEdit
-from interv.checks import check_images, check_rows
-from interv.columns import Columns, PromptColumns
-from interv.compiled import as_written
-from interv.decoding import REFUSED
-from interv.ops import Capture, Op
-from interv.plan import Location, Plan, Visit, hidden_of, with_hidden
-from interv.scope import Step, last_position
-from interv.site import Side
-from interv.turns import turn_of
+from interv.attention.function import attending
+from interv.models.compiled import as_written
+from interv.models.turns import turn_of
+from interv.ops.attention_edits import AttentionEdit
+from interv.ops.op import Capture, Op
+from interv.places.columns import Columns, PromptColumns
+from interv.places.scope import Step, last_position
+from interv.places.site import Side
+from interv.running.checks import check_images, check_rows
+from interv.running.decoding import REFUSED
+from interv.running.plan import Location, Plan, Visit, hidden_of, with_hidden
 
 _TELLING = Lock()  # one thread at a time changes who is told of a model's `generate`
 

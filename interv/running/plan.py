@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
-from interv.attention_edits import Edited
-from interv.attention_pass import Act
-from interv.layouts import Layout
-from interv.ops import Capture, Edit, Op, WholeBatch
-from interv.parts import DERIVED, Part, part_of, passing
-from interv.scope import Step
-from interv.site import Side
+from interv.attention.recompute import Act
+from interv.ops.attention_edits import Edited
+from interv.ops.op import Capture, Edit, Op, WholeBatch
+from interv.places.layouts import Layout
+from interv.places.parts import DERIVED, Part, part_of, passing
+from interv.places.scope import Step
+from interv.places.site import Side
 
 Location = tuple[str, Side]
 Visit = Callable[[Tensor, int], Tensor]  # (hidden state, how often the module ran before) -> hidden state

@@ -12,8 +12,8 @@ from transformers import Cache, DynamicCache, PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from interv.display import OneLine
-from interv.encoding import Encoded
-from interv.room import make_room, pass_on
+from interv.prompts.encoding import Encoded
+from interv.running.room import make_room, pass_on
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interv.attention_edits import AttentionEdit, Gate
-from interv.attention_pass import HIDDEN
-from interv.decoding import Decoding
-from interv.ops import Capture
-from interv.plan import Plan
-from interv.turns import turn_of
+from interv.attention.recompute import HIDDEN
+from interv.models.turns import turn_of
+from interv.ops.attention_edits import AttentionEdit, Gate
+from interv.ops.op import Capture
+from interv.running.decoding import Decoding
+from interv.running.plan import Plan
 
 FinishReason = Literal["stop", "length"]
 

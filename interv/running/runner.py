@@ -9,14 +9,14 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import Cache, PreTrainedModel
 
-from interv.checks import check_images
-from interv.columns import Columns, PromptColumns
-from interv.encoding import Encoded
-from interv.layouts import Layout
-from interv.plan import Location, Plan
-from interv.prefill import Prefill, empty_cache
-from interv.scope import Step
-from interv.trace import Tracer
+from interv.places.columns import Columns, PromptColumns
+from interv.places.layouts import Layout
+from interv.places.scope import Step
+from interv.prompts.encoding import Encoded
+from interv.running.checks import check_images
+from interv.running.plan import Location, Plan
+from interv.running.prefill import Prefill, empty_cache
+from interv.running.trace import Tracer
 
 
 class Runner:

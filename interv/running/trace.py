@@ -12,11 +12,11 @@ from nnsight.intervention.envoy import Envoy
 from nnsight.intervention.interleaver import EarlyStopException, Interleaver, OutOfOrderError
 from torch import nn
 
-from interv.attention import Ask, attending
-from interv.compiled import as_written
-from interv.plan import Location, Visit, hidden_of, with_hidden
-from interv.site import Side
-from interv.turns import turn_of
+from interv.attention.function import Ask, attending
+from interv.models.compiled import as_written
+from interv.models.turns import turn_of
+from interv.places.site import Side
+from interv.running.plan import Location, Visit, hidden_of, with_hidden
 
 
 class _OwnThread(Interleaver):

@@ -9,8 +9,8 @@ from typing import Literal, get_args, overload
 from rich.progress import Progress
 
 from interv import VLM, Prompt
-from interv.images import shown_by
-from interv.rendering import PromptError
+from interv.prompts.images import shown_by
+from interv.prompts.rendering import PromptError
 from methods.contrasts.bank import ContrastBank, join
 from methods.contrasts.pair import ContrastPair
 from methods.contrasts.sharded import BankShards

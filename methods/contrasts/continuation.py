@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from interv import VLM
-from interv.encoding import Encoded
+from interv.prompts.encoding import Encoded
 
 
 def spoken(vlm: VLM, encoded: Encoded, tokens: int, seed: int | None) -> list[list[int]]:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interv import VLM, Capture, Prefill, Prompt, Scope, Site
-from interv.encoding import Encoded
+from interv.prompts.encoding import Encoded
 
 Pool = Literal["last_prompt", "prompt", "text"]
 

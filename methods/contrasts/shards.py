@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from interv import VLM
-from interv.pictures import Picture
+from interv.prompts.pictures import Picture
 from methods.contrasts.bank import ContrastBank
 from methods.contrasts.pair import ContrastPair
 from methods.contrasts.separate import separate

@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interv import VLM, Prompt, Site
-from interv.encoding import Encoded
-from interv.images import shown_by
+from interv.prompts.encoding import Encoded
+from interv.prompts.images import shown_by
 from methods.contrasts.bank import ContrastBank
 from methods.contrasts.continuation import continued, spoken
 from methods.contrasts.pair import ContrastPair

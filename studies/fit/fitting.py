@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar, cast
 
-from interv.scope import PROMPT_SCOPES
+from interv.places.scope import PROMPT_SCOPES
 from methods import (
     ADHH,
     BASELINES,

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import openai
 
-from interv.prompt import Picture, Prompt
+from interv.prompts.prompt import Picture, Prompt
 from studies.judges.judge import KEY, URL, Answer
 from studies.judges.verdicts import QUOTED, JudgeFailed
 

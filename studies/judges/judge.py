@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from interv import VLM, Prompt
-from interv.prompt import Picture
+from interv.prompts.prompt import Picture
 from studies.judges.verdicts import JudgeFailed
 
 URL, KEY = "JUDGE_URL", "JUDGE_KEY"  # environment variables: ".../v1", and the endpoint's secret

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from interv.prompt import Picture
+from interv.prompts.prompt import Picture
 from studies.judges.judge import Answer, Judge
 from studies.judges.verdicts import Outcome, Verdict, Verdicts, content_key, gather
 

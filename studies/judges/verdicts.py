@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image
 from rich.progress import track
 
-from interv.pictures import Picture, source
+from interv.prompts.pictures import Picture, source
 
 IN_A_ROW = 8  # failures after which nobody is asked any more
 QUOTED = 200  # characters of what a judge or its endpoint says, where it is no verdict

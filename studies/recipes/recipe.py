@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from interv import Prompt
-from interv.scope import Scope
+from interv.places.scope import Scope
 from methods import ContrastBank, ContrastPair, Contrasts, CosineWeight
 from methods.contrasts.capture import Pool
 from methods.training import Init, Schedule

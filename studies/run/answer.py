@@ -8,8 +8,8 @@ from more_itertools import map_reduce
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from interv import VLM, Prompt
-from interv.images import shown_by
-from interv.rendering import PromptError
+from interv.prompts.images import shown_by
+from interv.prompts.rendering import PromptError
 from studies.fit.setting import Setting
 from studies.measure import Row
 from studies.run.results import Results, key

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from interv import VLM
-from interv.devices import device_of
+from interv.models.devices import device_of
 from methods import ContrastBank, ContrastPair, Contrasts, capture_contrasts
 from studies.fit.fitting import METHODS, Fits, Kept
 from studies.fit.materials import Materials

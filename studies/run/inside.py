@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interv import VLM, Capture, Prompt, Site
-from interv.encoding import Encoded
+from interv.prompts.encoding import Encoded
 from methods import Query
 from methods.steerer import Fitted
 

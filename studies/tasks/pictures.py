@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from interv.pictures import Picture, source
+from interv.prompts.pictures import Picture, source
 
 # Processors take a side this short for colour channels; and Qwen2-VL refuses the aspect ratio.
 SMALLEST_SIDE = 4  # pixels

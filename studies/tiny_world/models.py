@@ -19,7 +19,7 @@ from transformers import (
     Qwen2VLImageProcessorPil,
 )
 
-from interv.processors import ImageQwen2VLProcessor
+from interv.models.processors import ImageQwen2VLProcessor
 from studies.tiny_world.draw import CELL
 from studies.tiny_world.language import chat_template, make_tokenizer
 from studies.tiny_world.world import GRID

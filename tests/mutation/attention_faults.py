@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
-import interv.attention
-import interv.attention_pass
-import interv.replies
-import interv.runner
-import interv.scope
+import interv.attention.function
+import interv.attention.recompute
+import interv.places.scope
+import interv.running.replies
+import interv.running.runner
 from interv import AttentionEdit, Boost, Drop
-from interv.attention_edits import Edited
-from interv.attention_pass import Heads
-from interv.columns import Columns, PromptColumns
-from interv.scope import Step
+from interv.attention.recompute import Heads
+from interv.ops.attention_edits import Edited
+from interv.places.columns import Columns, PromptColumns
+from interv.places.scope import Step
 from tests.mutation.faults import around, fault
 
 
@@ -82,7 +82,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @fault("heads tiled, not interleaved", "13 captures equal eager attention", "13 edits equal a pass by hand")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(interv.attention_pass, "repeat_kv", lambda states, groups: states.repeat(1, groups, 1, 1))
+    patch.setattr(interv.attention.recompute, "repeat_kv", lambda states, groups: states.repeat(1, groups, 1, 1))
 
 
 @fault("the newest query edited for the scope's", "13 edits equal a pass by hand", "13 cache on equals off")
@@ -98,7 +98,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 @fault("the vision tower attends by our function too", "13 other runs leave attention alone")
 def _(patch: pytest.MonkeyPatch) -> None:
     wrong = lambda configs, model, modules: [*configs(model, modules), model.config.vision_config]  # noqa: E731
-    around(patch, interv.attention, "_configs", wrong)
+    around(patch, interv.attention.function, "_configs", wrong)
 
 
 @fault("dropped weights renormalised", "13 drop takes its columns away", "13 edits equal a pass by hand")
@@ -126,19 +126,19 @@ def _(patch: pytest.MonkeyPatch) -> None:
 @fault("a gate counts rows that have ended", "13 gates of ended rows")
 def _(patch: pytest.MonkeyPatch) -> None:
     wrong = lambda gate_of, reads, ids, steps: gate_of(reads, [[0] * steps for _ in ids], steps)  # noqa: E731
-    around(patch, interv.replies, "gate_of", wrong)
+    around(patch, interv.running.replies, "gate_of", wrong)
 
 
 @fault(
     "attention not edited at the first token", "13 edits equal a pass by hand", "13 generated leaves the first token"
 )
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setitem(interv.scope._KINDS, "response", ("generated",))
+    patch.setitem(interv.places.scope._KINDS, "response", ("generated",))
 
 
 @fault("the name of our attention left behind", "13 nothing stays")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(interv.attention, "base_of", lambda name: name)
+    patch.setattr(interv.attention.function, "base_of", lambda name: name)
 
 
 @fault("rows of strength 0 worked out again", "13 zero strength changes nothing")
@@ -178,7 +178,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 @fault("only the last context's edits act", "13 contexts act together")
 def _(patch: pytest.MonkeyPatch) -> None:
     wrong = lambda acted, acts, *args: acted(acts[-1:], *args)  # noqa: E731
-    around(patch, interv.attention, "acted", wrong)
+    around(patch, interv.attention.function, "acted", wrong)
 
 
 @fault("rows without an image go unboosted", "13 columns that no row has are refused")

@@ -7,15 +7,15 @@ import pytest
 import torch
 from torch import Tensor
 
-import interv.encoding
-import interv.hooks
-import interv.ops
-import interv.plan
-import interv.prefill
-import interv.scope
+import interv.ops.op
+import interv.places.scope
+import interv.prompts.encoding
+import interv.running.hooks
+import interv.running.plan
+import interv.running.prefill
 import interv.vlm
-from interv.layouts import Layout
-from interv.prefill import Prefill
+from interv.places.layouts import Layout
+from interv.running.prefill import Prefill
 from tests.mutation.faults import around, fault
 
 
@@ -34,7 +34,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
         right = positions(model, ids, mask, *rest)
         return (mask.cumsum(1) - 1).clamp_min(0).expand_as(right).contiguous()
 
-    around(patch, interv.encoding, "_positions", wrong)
+    around(patch, interv.prompts.encoding, "_positions", wrong)
 
 
 @fault("positions taken from the batch that ran last (Qwen2-VL)", "5 a prefill outlives other batches")
@@ -48,7 +48,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 @fault("cache not cropped", "5 prefill and decode equal full passes", "1 zero strength changes nothing")
 def _(patch: pytest.MonkeyPatch) -> None:
     def wrong(inputs: Any, prefill: Prefill, *args: int) -> dict[str, Any]:
-        return inputs(prefill, *args) | {"past_key_values": interv.prefill.fork(prefill.cache)}
+        return inputs(prefill, *args) | {"past_key_values": interv.running.prefill.fork(prefill.cache)}
 
     around(patch, Prefill, "decoding_inputs", wrong)
 
@@ -60,7 +60,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @fault("a prefill used up by its first reply", "5 a prefill outlives other batches", "4 selected rows are the rows")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(interv.prefill, "fork", lambda cache: cache)
+    patch.setattr(interv.running.prefill, "fork", lambda cache: cache)
 
 
 @fault("selected rows keep the padding of others", "4 selected rows are the rows")

@@ -8,18 +8,18 @@ import pytest
 import torch
 from torch import Tensor
 
-import interv.edits
-import interv.encoding
-import interv.hooks
-import interv.ops
-import interv.plan
-import interv.prefill
-import interv.scope
+import interv.ops.edits
+import interv.ops.op
+import interv.places.scope
+import interv.prompts.encoding
+import interv.running.hooks
+import interv.running.plan
+import interv.running.prefill
 import interv.vlm
-from interv.edits import Add
-from interv.layouts import Layout
-from interv.plan import Plan
-from interv.scope import Step
+from interv.ops.edits import Add
+from interv.places.layouts import Layout
+from interv.places.scope import Step
+from interv.running.plan import Plan
 from tests.mutation.faults import around, fault
 
 
@@ -32,7 +32,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 def _(patch: pytest.MonkeyPatch) -> None:
     around(
         patch,
-        interv.edits,
+        interv.ops.edits,
         "_spread",
         lambda spread, rows, hidden: spread(rows[:1] if rows.ndim == 2 else rows, hidden),
     )
@@ -49,7 +49,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @fault("vector not cast to the hidden state's precision", "5 ... in bfloat16")
 def _(patch: pytest.MonkeyPatch) -> None:
-    around(patch, interv.edits, "_spread", lambda spread, rows, hidden: spread(rows, hidden.float()))
+    around(patch, interv.ops.edits, "_spread", lambda spread, rows, hidden: spread(rows, hidden.float()))
 
 
 @fault("sum rounded twice in half precision", "5 ... in bfloat16")

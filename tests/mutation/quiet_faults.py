@@ -8,23 +8,23 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-import interv.encoding
-import interv.hooks
-import interv.ops
-import interv.plan
-import interv.prefill
-import interv.scope
+import interv.ops.op
+import interv.places.scope
+import interv.prompts.encoding
+import interv.running.hooks
+import interv.running.plan
+import interv.running.prefill
 import interv.vlm
 from interv import Add
-from interv.plan import Plan
-from interv.prefill import empty_cache
-from interv.runner import Runner
+from interv.running.plan import Plan
+from interv.running.prefill import empty_cache
+from interv.running.runner import Runner
 from tests.mutation.faults import around, fault
 
 
 @fault("hooks left behind", "8 nothing stays")
 def _(patch: pytest.MonkeyPatch) -> None:
-    register = interv.hooks._register
+    register = interv.running.hooks._register
 
     class Kept:
         def remove(self) -> None: ...
@@ -33,7 +33,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
         register(*args)
         return Kept()
 
-    patch.setattr(interv.hooks, "_register", wrong)
+    patch.setattr(interv.running.hooks, "_register", wrong)
 
 
 @fault("hooks left behind by an exception", "8 nothing stays")
@@ -41,24 +41,24 @@ def _(patch: pytest.MonkeyPatch) -> None:
     @contextmanager
     def wrong(model: Any, visits: Any):
         handles = [
-            interv.hooks._register(model.get_submodule(path), side, interv.hooks._counted(visit))
+            interv.running.hooks._register(model.get_submodule(path), side, interv.running.hooks._counted(visit))
             for (path, side), visit in visits.items()
         ]
         yield
         for handle in handles:
             handle.remove()
 
-    patch.setattr(interv.hooks, "attached", wrong)
+    patch.setattr(interv.running.hooks, "attached", wrong)
 
 
 @fault("generate stays wrapped", "8 nothing stays")
 def _(patch: pytest.MonkeyPatch) -> None:
     @contextmanager
     def staying(model: Any, cursor: Any) -> Iterator[None]:
-        model.generate = interv.hooks._Generate(model.generate, None, [cursor])
+        model.generate = interv.running.hooks._Generate(model.generate, None, [cursor])
         yield
 
-    patch.setattr(interv.hooks, "_told_of_generate", staying)
+    patch.setattr(interv.running.hooks, "_told_of_generate", staying)
 
 
 @fault("touched tokens not counted", "9 untouched ops raise")
@@ -90,7 +90,7 @@ def _unmarked(op: Any) -> Any:
 
 @fault("NaN let in", "10 a wrong op is refused")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(interv.ops, "check_finite", lambda *args, **named: None)
+    patch.setattr(interv.ops.op, "check_finite", lambda *args, **named: None)
 
 
 @fault("a sum that the precision cannot hold let in", "10 a wrong op is refused")
@@ -100,7 +100,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @fault("hooks leave out the rows without an image", "9 an image op needs images")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(interv.hooks, "check_images", lambda ops, mask: None)
+    patch.setattr(interv.running.hooks, "check_images", lambda ops, mask: None)
 
 
 @fault("a model that lost the prompt goes on", "9 a prompt without a cache is no prefill")
@@ -116,7 +116,7 @@ def _unchecked_fill(runner: Runner, plan: Any, step: Any, encoded: Any) -> Any:
 
 @fault("the number of rows not checked by hooks", "10 wrong rows are refused by hooks")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(interv.hooks, "check_rows", lambda ops, rows: None)
+    patch.setattr(interv.running.hooks, "check_rows", lambda ops, rows: None)
 
 
 @fault("a capture is a view that later ops change", "11 captures are copies", "3 ops at one site apply in list order")
@@ -124,7 +124,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
     def wrong(read: Any, op: Any, hidden: Tensor, where: Any, step: Any) -> Any:
         return hidden[:, -1] if op.tokens == "last_prompt" else read(op, hidden, where, step)
 
-    around(patch, interv.plan, "read", wrong)
+    around(patch, interv.running.plan, "read", wrong)
 
 
 @fault("token indices count padding", "11 captured tokens are those asked for")
@@ -132,4 +132,4 @@ def _(patch: pytest.MonkeyPatch) -> None:
     def wrong(read: Any, op: Any, hidden: Tensor, where: Any, step: Any) -> Any:
         return hidden[:, op.tokens] if isinstance(op.tokens, int) else read(op, hidden, where, step)
 
-    around(patch, interv.plan, "read", wrong)
+    around(patch, interv.running.plan, "read", wrong)

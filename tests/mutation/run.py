@@ -57,7 +57,7 @@ def restored(vlm: VLM) -> Iterator[None]:
     finally:
         for module in vlm.model.modules():
             for hooks in (module._forward_hooks, module._forward_pre_hooks):
-                for key in [key for key, hook in hooks.items() if hook.__module__ == "interv.hooks"]:
+                for key in [key for key, hook in hooks.items() if hook.__module__ == "interv.running.hooks"]:
                     del hooks[key]
             module.__dict__.pop("_interv_asks", None)
         vlm.model.__dict__.pop("generate", None)

@@ -7,16 +7,16 @@ import pytest
 import torch
 from torch import Tensor
 
-import interv.apply
-import interv.checks
 import interv.named
-import interv.parts
-import interv.plan
-from interv.apply import Apply, Here
-from interv.layouts import Layout
-from interv.ops import WholeBatch
-from interv.parts import NormPassing, Part, Passing, ResultPassing
-from interv.site import Site
+import interv.ops.apply
+import interv.places.parts
+import interv.running.checks
+import interv.running.plan
+from interv.ops.apply import Apply, Here
+from interv.ops.op import WholeBatch
+from interv.places.layouts import Layout
+from interv.places.parts import NormPassing, Part, Passing, ResultPassing
+from interv.places.site import Site
 from tests.mutation.faults import around, fault
 
 HEAD = "2 a head changes alone"
@@ -72,7 +72,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
         fused = site.tower == "vision" and site.hook == "attn.hook_k" and layout.vision_block.fused
         return part_of(replace(site, hook="hook_q") if fused else site, layout, model)
 
-    around(patch, interv.plan, "part_of", wrong)
+    around(patch, interv.running.plan, "part_of", wrong)
 
 
 @fault("heads taken behind the output projection", HOOK, CACHE)
@@ -140,17 +140,17 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @fault("a function told of row 0 in every row", GIVEN, "4 a row of a function equals its prompt alone")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(interv.apply, "Here", lambda site, row, *rest: Here(site, 0, *rest))
+    patch.setattr(interv.ops.apply, "Here", lambda site, row, *rest: Here(site, 0, *rest))
 
 
 @fault("a function told of the step before", GIVEN)
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(interv.apply, "Here", lambda site, row, step, *rest: Here(site, row, max(0, step - 1), *rest))
+    patch.setattr(interv.ops.apply, "Here", lambda site, row, step, *rest: Here(site, row, max(0, step - 1), *rest))
 
 
 @fault("a function's change of precision let through", "10 a wrong result is refused")
 def _(patch: pytest.MonkeyPatch) -> None:
-    for module in (interv.apply, interv.named):
+    for module in (interv.ops.apply, interv.named):
         patch.setattr(module, "checked", lambda op, new, given: new.to(given) if isinstance(new, Tensor) else new)
 
 
@@ -161,7 +161,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
             return read(op, hidden, where, step)
         return torch.nn.utils.rnn.pad_sequence([row[of] for row, of in zip(hidden, where, strict=True)], True)
 
-    around(patch, interv.plan, "read", wrong)
+    around(patch, interv.running.plan, "read", wrong)
 
 
 @fault("a cache with the heads' columns mixed", CACHE)

@@ -6,28 +6,28 @@ import pytest
 import torch
 from torch import Tensor
 
-import interv.encoding
-import interv.hooks
-import interv.ops
-import interv.plan
-import interv.prefill
-import interv.scope
+import interv.ops.op
+import interv.places.scope
+import interv.prompts.encoding
+import interv.running.hooks
+import interv.running.plan
+import interv.running.prefill
 import interv.vlm
-from interv.hooks import _Cursor
-from interv.plan import Plan
-from interv.scope import Step
+from interv.places.scope import Step
+from interv.running.hooks import _Cursor
+from interv.running.plan import Plan
 from tests.mutation.faults import around, fault
 
 
 @fault("off by one at the last prompt token", "2 the change at the site is exact", "11 capture equals hidden states")
 def _(patch: pytest.MonkeyPatch) -> None:
-    for module in (interv.scope, interv.hooks):
+    for module in (interv.places.scope, interv.running.hooks):
         around(patch, module, "last_position", lambda last, mask: last(mask) - 1)
 
 
 @fault("the last column taken for the last prompt token", "4 right padding changes no row")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(interv.hooks, "last_position", lambda mask: torch.full((len(mask),), mask.shape[1] - 1))
+    patch.setattr(interv.running.hooks, "last_position", lambda mask: torch.full((len(mask),), mask.shape[1] - 1))
 
 
 @fault("scope counted inside the chunk", "7 ... through hooks", "6 hooks from the start, the same reply")
@@ -71,7 +71,7 @@ def _(patch: pytest.MonkeyPatch) -> None:
     "5 prefill and decode equal full passes",
 )
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setitem(interv.scope._KINDS, "response", ("generated",))
+    patch.setitem(interv.places.scope._KINDS, "response", ("generated",))
 
 
 @fault(
@@ -80,12 +80,12 @@ def _(patch: pytest.MonkeyPatch) -> None:
     "5 prefill and decode equal full passes",
 )
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setitem(interv.scope._KINDS, "generated", ("last_prompt", "generated"))
+    patch.setitem(interv.places.scope._KINDS, "generated", ("last_prompt", "generated"))
 
 
 @fault("all stops at the end of the prompt", "7 a scope takes in its tokens", "5 prefill and decode equal full passes")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setitem(interv.scope._KINDS, "all", ("prompt",))
+    patch.setitem(interv.places.scope._KINDS, "all", ("prompt",))
 
 
 @fault("the last prompt token read twice", "11 captured while generating")

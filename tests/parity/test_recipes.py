@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from interv import VLM, Site
-from interv.encoding import render
+from interv.prompts.encoding import render
 from methods import L2S, Query, capture_contrasts
 from studies.recipes import RECIPES
 from studies.recipes.named import CODE_POPE_LLAVA, CODE_SAFETY_LLAVA, CODE_SAFETY_QWEN

@@ -24,7 +24,7 @@ from torch import Tensor
 
 import interv
 from interv import VLM, Site
-from interv.site import ATTENTION_HOOKS
+from interv.places.site import ATTENTION_HOOKS
 from tests.property.cases import Ask
 from tests.property.reference import close
 

@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from interv import SCOPES, VLM, Add, Apply, Here, Prompt, Replies
-from interv.edits import Project, Replace, Scale
-from interv.ops import Op
+from interv.ops.edits import Project, Replace, Scale
+from interv.ops.op import Op
 from tests.property.places import HEAD_PLACES, HOOK_PLACES, IMAGE_PLACES, PLACES, TOKEN_PLACES, Place
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interv import VLM, Add, Apply, Capture, Site, stack
-from interv.edits import Project, Replace, Scale
+from interv.ops.edits import Project, Replace, Scale
 from tests.property import places
 from tests.property.cases import Case
 from tests.property.places import VISION

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from interv import COLUMN_KINDS, VLM, AttentionEdit, Boost, Capture, Drop, Site
-from interv.columns import Columns, PromptColumns
+from interv.places.columns import Columns, PromptColumns
 from tests.property.attention_cases import Pull, Scene, own_columns, scenes
 from tests.property.attention_reference import fired_by_hand, pass_by_hand
 from tests.property.cases import Ask

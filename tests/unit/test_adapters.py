@@ -119,7 +119,7 @@ def test_an_adapter_outside_the_layers_is_refused() -> None:
 
 def test_a_folder_of_an_adapter_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "lab/base"}))
-    monkeypatch.setattr("interv.adapters.find_spec", lambda name: None)
+    monkeypatch.setattr("interv.models.adapters.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"is an adapter of lab/base.*pip install 'interv\[lora\]'"):
         VLM.load(str(tmp_path))
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from interv import VLM, Prompt, Site
-from interv.rendering import PromptError
+from interv.prompts.rendering import PromptError
 from methods import P2S, BankShards, ContrastBank, ContrastPair, capture_contrasts, steer
 from tests.property.reference import bitwise, close
 from tests.real_vocabularies import BPE, build_bpe, byte_fallback

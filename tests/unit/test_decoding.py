@@ -9,7 +9,7 @@ import torch
 from transformers import GenerationConfig
 
 from interv import VLM, Capture, Site
-from interv.decoding import REFUSED
+from interv.running.decoding import REFUSED
 from tests.tiny_models import build
 from tests.unit.test_ways_of_generating import LAYER, PROMPTS, ops
 

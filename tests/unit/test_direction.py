@@ -19,7 +19,12 @@ FLOORS = (
     ("studies.measure", "studies.recipes", "studies.tiny_world"),
     ("methods",),
     ("methods.contrasts",),
-    ("interv",),
+    ("interv",),  # the model, and the face
+    ("interv.running",),
+    ("interv.attention",),
+    ("interv.prompts", "interv.ops"),
+    ("interv.models", "interv.display"),
+    ("interv.places",),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

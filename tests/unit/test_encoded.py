@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from interv import VLM, Prompt
-from interv.encoding import Encoded
+from interv.prompts.encoding import Encoded
 from tests.property.cases import Ask
 from tests.property.reference import bitwise, own_inputs
 
@@ -52,7 +52,7 @@ def test_a_head_that_cuts_an_image_is_refused(vlm: VLM) -> None:
 
 def test_a_prompt_that_ends_with_its_image_is_refused(vlm: VLM, monkeypatch: pytest.MonkeyPatch) -> None:
     image = vlm.processor.image_token
-    monkeypatch.setattr("interv.encoding.render", lambda processor, prompt: f"what {image}")
+    monkeypatch.setattr("interv.prompts.encoding.render", lambda processor, prompt: f"what {image}")
     with pytest.raises(ValueError, match="question must come after"):
         vlm.encode([Prompt(ASKS[0].images(), "what?")])
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from interv import VLM, Add, Site
-from interv import identity as module
+from interv.models import identity as module
 from methods import capture_contrasts
 from tests.property.cases import Case
 from tests.tiny_models import tiny_llava, tiny_qwen2vl

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from interv import VLM, Scale, Site
-from interv.layouts import LAYOUTS
-from interv.parts import part_of
+from interv.places.layouts import LAYOUTS
+from interv.places.parts import part_of
 from tests.property.cases import Case
 from tests.property.reference import bitwise
 from tests.tiny_families import FAMILIES, family
@@ -174,7 +174,7 @@ def test_precision_attention_and_placement_are_passed_on(tmp_path: Path) -> None
 
 
 def test_quantised_weights_need_their_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from interv import loading
+    from interv.models import load as loading
 
     saved("llava", tmp_path)
     monkeypatch.setattr(loading, "find_spec", lambda name: None)

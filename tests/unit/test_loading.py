@@ -9,9 +9,10 @@ import pytest
 import torch
 from accelerate import dispatch_model
 
-from interv import VLM, Add, Site, loading
-from interv.layouts import LAYOUTS, layout_of
-from interv.loading import embedded_names
+from interv import VLM, Add, Site
+from interv.models import load as loading
+from interv.models.load import embedded_names
+from interv.places.layouts import LAYOUTS, layout_of
 from tests import tiny_models
 from tests.official import AGES, OFFICIAL, Age, write_official
 from tests.property.cases import Case

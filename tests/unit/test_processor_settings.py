@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from interv import VLM, Prompt
-from interv.processor_settings import template_of
+from interv.models.processor_settings import template_of
 from tests.official import write_official
 from tests.property.reference import bitwise
 from tests.tiny_models import build

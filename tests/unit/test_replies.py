@@ -3,8 +3,8 @@
 import torch
 
 from interv import VLM, Add, Replies, Site
-from interv.decoding import ids_of
-from interv.replies import trim
+from interv.running.decoding import ids_of
+from interv.running.replies import trim
 from tests.property.cases import Case
 
 

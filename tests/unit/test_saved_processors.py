@@ -7,7 +7,7 @@ import pytest
 import transformers
 
 from interv import VLM
-from interv.layouts import LAYOUTS
+from interv.places.layouts import LAYOUTS
 from tests.property.cases import Case
 from tests.property.reference import bitwise
 from tests.tiny_families import FAMILIES
@@ -42,7 +42,7 @@ def test_a_folder_that_names_our_own_class_is_still_read(tmp_path: Path, monkeyp
     for file in ("processor_config.json", "tokenizer_config.json"):
         text = (tmp_path / file).read_text()
         (tmp_path / file).write_text(text.replace('"Qwen2VLProcessor"', '"ImageQwen2VLProcessor"'))
-    monkeypatch.setattr("interv.loading.find_spec", lambda name: True)
+    monkeypatch.setattr("interv.models.load.find_spec", lambda name: True)
     again = VLM.load(str(tmp_path))
     bitwise(again.logits(Case().prompts()), vlm.logits(Case().prompts()))
 

@@ -11,8 +11,8 @@ from PIL import Image
 from transformers import Cache, DynamicCache
 
 from interv import HOOKS, VLM, Add, Prompt, Site
-from interv.prefill import fork
-from interv.room import CHUNK, make_room
+from interv.running.prefill import fork
+from interv.running.room import CHUNK, make_room
 from methods import ContrastPair, capture_contrasts
 
 

@@ -5,7 +5,7 @@ import torch
 from jaxtyping import TypeCheckError
 
 from interv import Add, Site
-from interv.scope import Step, last_position
+from interv.places.scope import Step, last_position
 from methods import Contrasts, Query
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from interv.prompt import Picture
+from interv.prompts.prompt import Picture
 from studies.tasks.columns import hub_rows, parquet_rows
 from studies.tasks.lookalikes import below, not_read, tables_like
 from studies.tasks.pictures import ENDS, checked, find_image, held

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from interv.prompt import Picture
+from interv.prompts.prompt import Picture
 from studies.tasks.columns import hub_rows, parquet_rows
 from studies.tasks.lookalikes import below, not_read, tables_like
 from studies.tasks.pictures import checked, file_name, held, image_folders

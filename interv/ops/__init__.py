@@ -1,0 +1,1 @@
+"""What is done at a site: plain values, each a pure function of what it is given."""
