@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from interv import Prompt
-from studies.fit.fitting import STEERING
+from studies.fit.fitting import METHODS
 from studies.fit.method_traits import needs_vectors
 from studies.fit.selection import Grid
 from studies.fit.setting import Setting
@@ -54,10 +54,10 @@ def look(arguments: Arguments) -> list[Record]:
 
     `inside.json` holds the numbers of the figures. Raises ValueError for a method, block or example that is not there.
     """
-    known(arguments.method, STEERING, "method")
+    known(arguments.method, METHODS, "method")
     if arguments.image is not None and arguments.question is None:
         raise ValueError("--image needs a --question about it.")
-    if arguments.question is not None and (arguments.id is not None or needs_vectors(STEERING[arguments.method])):
+    if arguments.question is not None and (arguments.id is not None or needs_vectors(METHODS[arguments.method])):
         raise ValueError("A question of your own has no id and no wanted answer: leave --id and the oracle out.")
     vlm, task, recipe = prepare(arguments)
     grid = Grid.of(recipe, vlm.n_layers, arguments.strength or (recipe.strength or 1.0,))

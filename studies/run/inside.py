@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interv import VLM, Capture, Prompt, Site
+from interv import VLM, Add, Capture, Prompt, Site
 from interv.prompts.encoding import Encoded
-from methods import Query
+from methods.asking import ask
 from methods.steerer import Fitted
 
 
@@ -25,8 +25,8 @@ class Inside:
         states: leaving each block, at these tokens.
         attention: each block's, from the last prompt token to all tokens of the prompt, mean over heads.
         image: of the prompt's tokens, those of an image.
-        stream: the norm of the residual stream where the first op acts, before it; of the last block's where none does.
-        added: the norm of what the op changed there; 0 where none acts.
+        stream: the norm of what the first op adds to, before it; of the last block's state where none adds.
+        added: the norm of what was added there; 0 where nothing was.
     """
 
     reply: str
@@ -60,13 +60,14 @@ def look_inside(
 ) -> Inside:
     """Answer the prompt as the method steers it, greedily. `context` is read in the place of the prompt where given.
 
-    Raises ValueError where the model's attention cannot be read.
+    Raises ValueError where the model's attention cannot be read, and for a method that mixes the logits of two streams.
     """
-    site = Site(steerer.reads)
-    prefill = vlm.prefill([steerer.rewrite(prompt)], [site])
-    read = prefill.captured if context is None else vlm.capture([context], [site])
-    ops = steerer.ops(Query(read[site], vectors), strength)
-    at = ops[0].site if ops else Site(vlm.n_layers - 1)
+    if steerer.stream is not None:
+        name = type(steerer).__name__
+        raise ValueError(f"{name} mixes the logits of two runs and changes nothing inside the model; look at another.")
+    asked = ask(vlm, [steerer.rewrite(prompt)], [steerer], None if context is None else [context])
+    prefill, ops = asked.prefill, asked.run(steerer, strength, vectors).ops
+    at = next((op.site for op in ops if isinstance(op, Add)), Site(vlm.n_layers - 1))
     before, after = Capture(at, "response"), Capture(at, "response")
     states = [Capture(Site(layer), "response") for layer in range(vlm.n_layers)]
     patterns = [Capture(Site(layer, "hook_pattern"), "last_prompt") for layer in range(vlm.n_layers)]
