@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 SLOW = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large, hypothesis.HealthCheck.filter_too_much]
 hypothesis.settings.register_profile(
-    "default", max_examples=8, deadline=None, derandomize=True, database=None, suppress_health_check=SLOW
+    "default", max_examples=4, deadline=None, derandomize=True, database=None, suppress_health_check=SLOW
 )
 hypothesis.settings.register_profile("thorough", max_examples=200, deadline=None, suppress_health_check=SLOW)
 hypothesis.settings.load_profile("default")
