@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-faults check speed clean
+.PHONY: demo test test-slow test-faults check speed clean
 
 # The two tasks run side by side, a core each; the second one's output waits for the first.
 demo: .venv/installed
@@ -15,7 +15,11 @@ speed: .venv/installed
 	$(BIN)/python studies/speed.py --model random-40m --write docs/performance.md
 
 test: .venv/installed
-	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/mutation
+	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/mutation -m "not slow"
+
+# Whole studies, also killed and resumed ones.
+test-slow: .venv/installed
+	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/mutation -m slow
 
 # Every planted fault is found by the laws that are named for it.
 test-faults: .venv/installed

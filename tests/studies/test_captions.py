@@ -17,6 +17,8 @@ from studies.tasks.shapes_captions import ShapesCaptions, expected, scenes
 from studies.tiny_world.language import caption
 from studies.tiny_world.world import ICONS, Scene
 
+pytestmark = pytest.mark.slow
+
 ORDER = list(ICONS)
 LAST = ORDER[-1]  # in no everyday scene
 

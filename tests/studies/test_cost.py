@@ -13,6 +13,8 @@ from studies.compare import Arguments, compare
 from studies.run.cost import Account, noted, out_of_memory, resident_peak
 from studies.run.results import read_rows
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 SMALL = Arguments(methods=("NoSteering", "L2S", "LogitThreshold"), strength=(0.5,), limit=4, screen=2, seeds=1, shown=1)
 

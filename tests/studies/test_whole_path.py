@@ -20,7 +20,7 @@ from tests.studies.spoilt_files import Named, spoil_coco, spoil_mm_safety, spoil
 
 ROOT = Path(__file__).parents[2]
 METHODS = ("NoSteering", "MeanSteeringBA", "L2S", "P2S")
-pytestmark = pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")]
 
 
 @pytest.fixture(scope="module", params=OFFICIAL)

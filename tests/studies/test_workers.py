@@ -22,6 +22,8 @@ from studies.run.work import replied
 from studies.run.workers import RayActors, Worker, devices, in_order, working
 from studies.strength_sweep import Arguments, strength_sweep
 
+pytestmark = pytest.mark.slow
+
 SMALL = Arguments(methods=("L2S", "P2S"), strength=(0.3, 1.0), limit=3, screen=1, shown=1, batch_size=4)
 
 

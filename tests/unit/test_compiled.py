@@ -38,6 +38,7 @@ def own(vlm: VLM) -> list:
     return vlm.model.generate(**inputs, do_sample=False, max_new_tokens=3, eos_token_id=[]).tolist()
 
 
+@pytest.mark.slow
 def test_a_compiled_model_is_steered_from_the_first_call_on() -> None:
     vlm = VLM(*tiny_llava())
     calls: list[Callable[[VLM], Any]] = [steered, read, by_hooks, own, by_hooks, lambda vlm: by_hooks(vlm, 1), steered]
