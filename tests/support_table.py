@@ -92,6 +92,11 @@ def _know_places(family: str) -> None:
         idefics3=("model.vision_model.encoder.layers.0", "model.connector"),
         smolvlm=("model.vision_model.encoder.layers.0", "model.connector"),
     )
+    four, fused = (places.VISION_ATTENTION[name] for name in ("llava", "qwen2_vl"))
+    named = tuple(f"attention.{part}" for part in ("q_proj", "k_proj", "v_proj", "projection_layer"))
+    for name in places.VISION.keys() - places.VISION_ATTENTION.keys():
+        places.VISION_ATTENTION[name] = fused if name.startswith("qwen") else four
+    places.VISION_ATTENTION["internvl"] = (named, False)
     if family in ("idefics3", "smolvlm"):
         places.BLOCKS = "model.text_model.layers"
         places.PLACES["final norm"] = places._path("model.text_model.norm")
