@@ -136,20 +136,18 @@ def check_contexts_act_together(vlm: VLM) -> None:
 
 
 def check_only_runs_with_attention_ops_leave_sdpa(vlm: VLM) -> None:
-    """Others do not touch the model's attention at all."""
-    seen: list[str] = []
-    config = vlm.model.config.get_text_config()
+    """Others do not touch the model's attention at all, and those with such ops leave the vision tower's alone."""
+    seen: list[tuple[str, str]] = []
+    config, vision = vlm.model.config.get_text_config(), vlm.model.config.vision_config
     path = f"{places.BLOCKS}.0.self_attn"
     handle = vlm.model.get_submodule(path).register_forward_pre_hook(
-        lambda *_: seen.append(config._attn_implementation)
+        lambda *_: seen.append((config._attn_implementation, vision._attn_implementation))
     )
-    tower = vlm.model.config.vision_config._attn_implementation
     try:
         Scene().answer(vlm, [Add(Site(1), torch.ones(vlm.d_model)), Capture(Site(0))])
-        assert set(seen) == {"sdpa"}
+        assert set(seen) == {("sdpa", "sdpa")}
         Scene().answer(vlm)
-        assert seen[-1] == "interv_sdpa"
-        assert vlm.model.config.vision_config._attn_implementation == tower
+        assert seen[-1] == ("interv_sdpa", "sdpa")
     finally:
         handle.remove()
 
