@@ -17,7 +17,7 @@ speed: .venv/installed
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/mutation -m "not slow"
 
-# Whole studies, also killed and resumed ones.
+# Whole studies, killed and resumed ones, contrasts under real vocabularies.
 test-slow: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/mutation -m slow
 

@@ -17,6 +17,8 @@ from tests.property.cases import Ask, Case
 from tests.property.reference import close, from_scratch, full_pass, own_inputs
 from tests.real_vocabularies import BPE, build_bpe
 
+pytestmark = pytest.mark.slow
+
 ANSWERS = (
     "yes",
     "No.",

@@ -24,6 +24,8 @@ from studies.measure.fidelity import dead
 from studies.recipes.named import EMBEDDED_POPE, EMBEDDED_SAFETY
 from studies.run.results import read_rows
 
+pytestmark = pytest.mark.slow
+
 
 def contrasts(pairs: int = 40, width: int = 6) -> Contrasts:
     generator = torch.Generator().manual_seed(0)

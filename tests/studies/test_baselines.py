@@ -20,6 +20,8 @@ from studies.tasks import TASKS, Example, Split
 from studies.tasks.shapes_pope import ShapesPope
 from tests.tiny_models import build
 
+pytestmark = pytest.mark.slow
+
 NAMES = tuple(method.__name__ for method in BASELINES)
 BOTH = tuple(method.__name__ for method in COMBINED)
 GRID = Grid(writes=(3,), reads=(7,), strengths=(1.0,))

@@ -12,6 +12,8 @@ from studies.report.figures.tradeoff import front, points, trade_off
 from studies.run.results import read_rows
 from studies.strength_sweep import Arguments, all_strengths, said, strength_sweep
 
+pytestmark = pytest.mark.slow
+
 
 def point(method: str, strength: float | None, effect: float, quality: float) -> Record:
     return {"method": method, "strength": strength, "reads": None, "writes": 3, "n": 10, "seeds": 1} | {
