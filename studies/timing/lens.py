@@ -25,7 +25,7 @@ def booted(on: Contestants) -> Any:
     with TemporaryDirectory() as folder:
         model.config.save_pretrained(folder)
         return TransformerBridge.boot_transformers(
-            folder, hf_model=model, tokenizer=copy.copy(on.vlm.processor.tokenizer), device=str(model.device)
+            folder, hf_model=model, tokenizer=copy.deepcopy(on.vlm.processor.tokenizer), device=str(model.device)
         )
 
 
