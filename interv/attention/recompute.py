@@ -59,7 +59,7 @@ class Heads:
 
     def scores(self) -> Float[Tensor, "batch head query column"]:
         """Before the mask, in the model's precision."""
-        return torch.matmul(self.query, repeat_kv(self.key, self.groups).transpose(2, 3)) * self.scaling
+        return torch.matmul(self.query, repeat_kv(self.key, self.groups).transpose(2, 3)).mul_(self.scaling)
 
     def hidden(self, scores: Tensor) -> Tensor:
         """The scores, with what the mask hides at minus infinity."""

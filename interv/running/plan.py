@@ -16,7 +16,7 @@ from interv.ops.op import Capture, Edit, Op, WholeBatch
 from interv.places.layouts import Layout
 from interv.places.parts import DERIVED, Part, part_of, passing
 from interv.places.scope import Step
-from interv.places.site import Side
+from interv.places.site import SCORES, WEIGHTS, Side
 
 Location = tuple[str, Side]
 Visit = Callable[[Tensor, int], Tensor]  # (hidden state, how often the module ran before) -> hidden state
@@ -173,11 +173,14 @@ def _fit(where: Tensor, hidden: Tensor, op: Op) -> Tensor:
 
 
 def read(op: Capture, hidden: Tensor, where: Tensor | None, step: Step | None) -> Tensor | list[Tensor]:
-    """What a capture takes from one hidden state: always a copy, never a view of it."""
+    """What a capture takes from one hidden state: never a view of what the model goes on with."""
     if where is None or step is None:
         return hidden.clone()
     if isinstance(op, WholeBatch):
-        return torch.where(where.reshape(*where.shape, *[1] * (hidden.ndim - 2)), hidden, 0)
+        if not where.all():
+            return torch.where(where.reshape(*where.shape, *[1] * (hidden.ndim - 2)), hidden, 0)
+        # Scores and weights are worked out for the reader alone; everything else is the model's own.
+        return hidden if op.site.hook in (SCORES, WEIGHTS) else hidden.clone()
     rows = torch.arange(len(hidden), device=hidden.device)
     if op.tokens == "last_prompt":
         return hidden[rows, where.int().argmax(1)]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from interv import VLM, Add, Capture, Prompt, Site
+from interv import VLM, Add, AttentionEdit, Boost, Capture, Drop, Prompt, Site
 from tests.property.cases import Ask, Case
 from tests.property.reference import own_inputs
 from tests.tiny_models import RANDOM, build
@@ -129,6 +129,39 @@ def test_a_plain_call_of_the_model_beside_a_steered_run_is_plain(name: str) -> N
         if number % 4:
             return [vlm.capture([Ask().prompt()], [Site(0)])[Site(0)].tolist()]
         return vlm.generate([Ask().prompt()], [push(vlm, number)], max_new_tokens=2).token_ids
+
+    as_alone(run, 3)
+
+
+def tilt(vlm: VLM, number: int) -> AttentionEdit:
+    """Another edit inside attention for every thread; all threads' are in one block."""
+    if number % 2:
+        return Drop(Site(1, "hook_pattern"), "image", strength=number / THREADS)
+    return Boost(Site(1, "hook_attn_scores"), 0.5 + number, "image")
+
+
+@each
+def test_edits_and_captures_inside_attention_act_in_their_own_thread(name: str) -> None:
+    """Beside one another, beside unsteered runs, and beside plain calls of the model."""
+    vlm, prompts = build(name), [Ask().prompt()]
+    inputs, pattern = own_inputs(vlm, Case().asks[:1]), Site(1, "hook_pattern")
+
+    @torch.no_grad()
+    def run(number: int) -> list:
+        match number % 4:
+            case 0:
+                return vlm.logits(prompts, [tilt(vlm, number)]).tolist()
+            case 1:
+                with vlm.installed([tilt(vlm, number), read := Capture(pattern)]) as reads:
+                    logits = vlm.model(**inputs).logits[:, -1].tolist()
+                return [logits, [part.tolist() for part in reads[read]]]
+            case 2:
+                return vlm.capture(prompts, [pattern])[pattern].tolist() if number < 4 else plain()
+        with vlm.installed([tilt(vlm, number)]):
+            return plain()
+
+    def plain() -> list:
+        return vlm.model(**inputs).logits[:, -1].tolist()
 
     as_alone(run, 3)
 
