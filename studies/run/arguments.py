@@ -15,7 +15,7 @@ from studies.run.checkpoint import Checkpoint
 from studies.run.cost import BatchSize
 from studies.tasks import BENCHMARKS, TASKS, Task
 
-FROM_ZERO = ("seed", "shown")  # the numbers that may be 0
+FROM_ZERO = ("seed", "shown", "pairs")  # the numbers that may be 0
 PAPER_WIDTH = 4096  # of the models that the recipes' learning rates are for
 
 
