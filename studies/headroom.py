@@ -7,8 +7,8 @@ how the unsteered model answers, what a threshold on logit(yes) - logit(no) make
 and what a linear probe reads from each block. A second pass over a few forced answers gives the vectors: what one
 direction for all inputs reaches by the first token, and what each input's own does. Thresholds, probes and directions
 are fitted on training prompts and chosen on validation; the test prompts are counted. From these comes the forecast,
-whose rule is in `studies/foresight/forecast.py`. Where `compare.py` has answered the same questions with the same weights, or
-with --check, the page says how well that was predicted.
+whose rule is in `studies/foresight/forecast.py`. Where `compare.py` has answered the same questions with the same
+weights, or with --check, the page says how well that was predicted.
 """
 
 from collections.abc import Sequence
@@ -127,7 +127,7 @@ def in_image(foreseen: Forecast, within: Record | None) -> list[str]:
         return []
     return [
         f"Of two questions about one image, the one whose answer is yes has the higher margin in "
-        f"{within['value']:.3f} [{within['low']:.3f} to {within['high']:.3f}] of {within['n']:,} pairs; a threshold "
+        f"{within['value']:.3f} ({within['low']:.3f} to {within['high']:.3f}) of {within['n']:,} pairs; a threshold "
         f"after each image's own mean is taken away reaches {foreseen.in_image}, against {foreseen.threshold} over all."
     ]
 
@@ -135,7 +135,7 @@ def in_image(foreseen: Forecast, within: Record | None) -> list[str]:
 def of_blocks(bench: Bench, blocks: Sequence[Record]) -> ExtraTable:
     """The probe of each block, as a table."""
     head = ["block", "linear probe", "penalty", "may be read by L2S"]
-    cell = "{value:.3f} [{low:.3f} to {high:.3f}]"
+    cell = "{value:.3f} ({low:.3f} to {high:.3f})"
     body = [
         [
             str(one["reads"]),

@@ -1,6 +1,5 @@
 """How well the probe does at each block, and with fewer training questions."""
 
-
 import numpy as np
 
 from studies.fit.controls import best_threshold

@@ -46,7 +46,7 @@ class Share:
     units: int
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f} to {self.high:.3f}]"
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
 @dataclass(frozen=True)
@@ -79,20 +79,19 @@ class Forecast:
     @property
     def sentences(self) -> list[str]:
         """The answer to "will steering help here?", then what it stands on."""
+        where = f"{self.l2s.value:.3f} (95% interval {self.l2s.low:.3f} to {self.l2s.high:.3f}, n = {self.l2s.n:,})"
         gain = self.l2s.value - self.unsteered.value
         push = self.push.value - self.unsteered.value
         if self.helps:
-            head = (
-                f"Steering by input should help: L2S is expected at {self.l2s}, {_signed(gain)} to the unsteered model"
-            )
+            head = f"Steering by input should help: L2S is expected at {where}, {_signed(gain)} to the unsteered model"
             head += f" and {_signed(self.l2s.value - self.push.value)} to a threshold or a constant push"
         elif self.push.low > self.unsteered.value:
-            head = f"A shift of the answer's bias should help and L2S no more than that: it is expected at {self.l2s}"
+            head = f"A shift of the answer's bias should help and L2S no more than that: it is expected at {where}"
             head += f", {_signed(gain)} to the unsteered model, as a threshold is ({_signed(push)})"
         else:
-            head = f"Steering should hardly help: L2S is expected at {self.l2s}, {_signed(gain)} to the unsteered model"
+            head = f"Steering should hardly help: L2S is expected at {where}, {_signed(gain)} to the unsteered model"
         return [
-            f"{head} (n = {self.l2s.n:,}).",
+            f"{head}.",
             self.reason,
             f"A threshold or a constant push is expected at {self.push}, a mean vector at {self.mean}.",
         ]
@@ -134,13 +133,15 @@ def expected(ways: Ways, judged: Readings, yes_share: float, oracle: Share | Non
     l2s = share["probe"] if helps else share["threshold"]
     l2s = max(l2s, share["unsteered"], key=lambda one: one.value)
     layer = ways.fitted.layer
-    known = f"a linear probe of the last prompt token at block {layer} reaches {share['probe']}"
-    than = f"a threshold on logit(yes) - logit(no) {share['threshold']}"
-    paired = f"{_signed(gap.value)}, paired 95% interval {_signed(gap.low)} to {_signed(gap.high)}"
+    found = (
+        f"a linear probe of the last prompt token at block {layer} reaches {share['probe']}, a threshold on logit(yes) "
+        f"- logit(no) {share['threshold']}; the difference is {_signed(gap.value)}, paired 95% interval "
+        f"{_signed(gap.low)} to {_signed(gap.high)}"
+    )
     reason = (
-        f"The state knows more than the logits say: {known}, {than} ({paired}), and L2S takes the difference."
+        f"The state knows more than the logits say, and L2S takes what a shift leaves: {found}."
         if helps
-        else f"The logits already say what the state knows: {known}, {than} ({paired}), so nothing but a shift is left."
+        else f"The logits already say what the state knows, so that a shift is all there is: {found}."
     )
     if oracle is not None and oracle.high < l2s.value:
         l2s = oracle

@@ -1,7 +1,7 @@
 """One pass over labelled yes/no prompts: what the last prompt token holds, and what the model is about to say."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -46,9 +46,8 @@ class Readings:
     def rows(self, index: Sequence[int]) -> "Readings":
         """These lines, in this order."""
         chosen = list(index)
-        texts = {name: tuple(getattr(self, name)[i] for i in chosen) for name in ("said", "id", "units")}
-        tensors = {name: getattr(self, name)[chosen] for name in ("states", "margins", "yes")}
-        return replace(self, **texts, **tensors)
+        said, id_, units = (tuple(lines[i] for i in chosen) for lines in (self.said, self.id, self.units))
+        return Readings(self.states[chosen], self.margins[chosen], self.yes[chosen], said, id_, units, self.layers)
 
     def save(self, folder: str | Path) -> None:
         save_fields(self, folder)
@@ -85,7 +84,7 @@ def read(
         raise ValueError(f"{odd.id} wants {odd.target!r}; a forecast needs targets of yes and no.")
     blocks = tuple(range(vlm.n_layers)) if layers is None else tuple(dict.fromkeys(layers))
     sites = [Site(block) for block in blocks]
-    states, logits_margins, said = [], [], []
+    states, margins, said = [], [], []
     for start in range(0, len(examples), batch_size):
         prompts = [example.prompt for example in examples[start : start + batch_size]]
         contexts = [context_of(prompt) for prompt in prompts]
@@ -93,12 +92,12 @@ def read(
         captured = prefill.captured if contexts == prompts else vlm.capture(contexts, sites)
         logits = vlm.logits(prefill)
         states.append(torch.stack([captured[site].cpu() for site in sites], dim=1))
-        logits_margins.append(words.margins(logits))
+        margins.append(words.margins(logits))
         said += words.said(logits)
         advance(len(prompts))
     return Readings(
         torch.cat(states),
-        torch.cat(logits_margins),
+        torch.cat(margins),
         torch.tensor([example.target == "yes" for example in examples]),
         tuple(said),
         tuple(example.id for example in examples),
@@ -109,6 +108,8 @@ def read(
 
 def joined(parts: Sequence[Readings]) -> Readings:
     """The lines of several readings of the same blocks, in order."""
-    texts = {name: tuple(text for part in parts for text in getattr(part, name)) for name in ("said", "id", "units")}
-    tensors = {name: torch.cat([getattr(part, name) for part in parts]) for name in ("states", "margins", "yes")}
-    return replace(parts[0], **texts, **tensors)
+    said, id_, units = (
+        tuple(text for part in parts for text in getattr(part, name)) for name in ("said", "id", "units")
+    )
+    states, margins, yes = (torch.cat([getattr(part, name) for part in parts]) for name in ("states", "margins", "yes"))
+    return Readings(states, margins, yes, said, id_, units, parts[0].layers)

@@ -1,6 +1,5 @@
 """Yes and no in the logits of a reply's first token."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +35,8 @@ class Words:
 
     def margins(self, logits: Float[Tensor, "batch vocabulary"]) -> Float[Tensor, " batch"]:
         """logit(yes) - logit(no)."""
-        return (logits[:, self.yes_id] - logits[:, self.no_id]).float().cpu()
+        yes, no = (logits[:, token].float().cpu() for token in (self.yes_id, self.no_id))
+        return yes - no
 
     def said(self, logits: Float[Tensor, "batch vocabulary"]) -> list[str]:
         """ "yes" or "no" by the likeliest token of all, in any case; "" where that is neither word."""
@@ -46,5 +46,5 @@ class Words:
         if token in (self.yes_id, self.no_id):
             return "yes" if token == self.yes_id else "no"
         text = self.tokenizer.decode([token]).strip().lower()
-        labels: Sequence[tuple[str, str]] = [*zip(self.spelt, ("yes", "no"), strict=True)]
+        labels = zip(self.spelt, ("yes", "no"), strict=True)
         return next((label for word, label in labels if word.lower() == text), "")

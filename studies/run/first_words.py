@@ -1,7 +1,9 @@
 """The readings of a study's prompts and the rows of their first words, each made once, kept in its result folder."""
 
 from collections.abc import Sequence
+from functools import partial
 
+import numpy as np
 from rich.progress import Progress
 
 from studies.fit.selection import thinned
@@ -30,7 +32,7 @@ def readings(bench: Bench, words: Words, split: Split) -> Readings:
             if folder.exists():
                 parts.append(Readings.load(folder))
             else:
-                parts.append(bench.account.fit(lambda size, chunk=chunk: _read(bench, words, chunk, size)))
+                parts.append(bench.account.fit(partial(_read, bench, words, chunk)))
                 parts[-1].save(folder.with_suffix(".partial"))
                 folder.with_suffix(".partial").rename(folder)
             bar.advance(line, len(chunk))
@@ -91,5 +93,6 @@ def reached(bench: Bench, method: str) -> Share | None:
     rows = [row for row in bench.rows("test") if row["method"] == method]
     if not rows:
         return None
-    found = averaged([float(row["parsed"] == row["target"]) for row in rows], [row["unit"] for row in rows])
+    hits = np.array([row["parsed"] == row["target"] for row in rows], dtype=np.float64)
+    found = averaged(hits, [row["unit"] for row in rows])
     return Share(*(found[name] for name in ("value", "low", "high", "n", "units")))
