@@ -9,7 +9,7 @@ import torch
 
 from studies.fit.controls import best_threshold
 from studies.foresight.curves import by_block, over_questions
-from studies.foresight.forecast import Share, forecast
+from studies.foresight.forecast import TAKEN, Share, forecast
 from studies.foresight.probe import PENALTIES, chosen_probe, ridge_probes
 from studies.foresight.readings import Readings
 from studies.foresight.ways import as_words, ordered_in_image, right, ways_of
@@ -132,11 +132,12 @@ def test_where_the_threshold_is_as_good_as_the_probe_only_a_shift_is_left() -> N
     assert "no more than that" in found.sentences[0]
 
 
-def test_where_the_state_knows_more_l2s_takes_the_difference() -> None:
+def test_where_the_state_knows_more_l2s_takes_most_of_it() -> None:
     found = forecast(*splits(known=4.0, told=1.0))
     assert found.helps
     assert found.gap.value == pytest.approx(found.probe.value - found.threshold.value)
-    assert found.l2s == found.probe
+    assert found.l2s.value == pytest.approx(found.threshold.value + TAKEN * found.gap.value)
+    assert found.threshold.low < found.l2s.low < found.l2s.value < found.l2s.high < found.probe.high
     assert found.l2s.value > found.push.value + 0.15
     assert found.layer == 1
     assert "should help" in found.sentences[0]

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from studies.measure import Record
-from studies.report.figures.style import COLORS, LIGHT, Theme, captioned, number, plain
+from studies.report.figures.style import COLORS, LIGHT, Theme, captioned, plain
 
 PROBE = COLORS["LinearProbe"]
 YES, NO = "#0072b2", "#d55e00"
@@ -77,7 +77,7 @@ def margins(
 
 
 def _band(axis: Axes, records: Sequence[Record], field: str, color: str, name: str) -> None:
-    points = sorted(records, key=lambda record: number(record[field]))
-    x, value, low, high = (np.array([number(one[key]) for one in points]) for key in (field, "value", "low", "high"))
+    points = sorted(records, key=lambda record: record[field])
+    x, value, low, high = (np.array([one[key] for one in points], float) for key in (field, "value", "low", "high"))
     axis.fill_between(x, low, high, color=color, alpha=0.18, lw=0)
     axis.plot(x, value, color=color, lw=1.8, marker="o", ms=3.5, label=name)
