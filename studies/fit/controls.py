@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interv import VLM, Add, Prompt
@@ -64,19 +64,11 @@ class LogitThreshold:
         batch_size: int = 64,
     ) -> "LogitThreshold":
         """The threshold that answers most of the training prompts rightly; the middle one where several do."""
-        yes_id, no_id = (_first_token(vlm, prompts[0], word) for word in words)
+        yes_id, no_id = (first_token(vlm, prompts[0], word) for word in words)
         bare = cls(0.0, yes_id, no_id, words)
         chunks = [prompts[start : start + batch_size] for start in range(0, len(prompts), batch_size)]
-        margins = torch.cat([bare.margins(vlm, chunk) for chunk in chunks]).sort()
-        yes = torch.tensor([target == "yes" for target in targets])[margins.indices]
-        # With the threshold below the i-th margin, all from i on are answered "yes".
-        right = torch.cat([torch.zeros(1), (~yes).float().cumsum(0)]) + torch.cat(
-            [yes.float().flip(0).cumsum(0).flip(0), torch.zeros(1)]
-        )
-        best = (right == right.max()).nonzero().flatten()
-        index = int(best[len(best) // 2])
-        edges = torch.cat([margins.values[:1] - 1, margins.values, margins.values[-1:] + 1])
-        return replace(bare, threshold=float((edges[index] + edges[index + 1]) / 2))
+        margins = torch.cat([bare.margins(vlm, chunk) for chunk in chunks])
+        return replace(bare, threshold=best_threshold(margins, torch.tensor([target == "yes" for target in targets])))
 
     def margins(self, vlm: VLM, prompts: Sequence[Prompt]) -> Float[Tensor, " batch"]:
         logits = vlm.logits(prompts).float().cpu()
@@ -98,7 +90,22 @@ def answer_words(task: Task) -> tuple[str, str]:
     return yes, no
 
 
-def _first_token(vlm: VLM, prompt: Prompt, answer: str) -> int:
+def best_threshold(margins: Float[Tensor, " examples"], yes: Bool[Tensor, " examples"]) -> float:
+    """The threshold above which most of the margins are of a "yes" and below of a "no"; the middle of equals."""
+    ordered = margins.sort()
+    yes = yes[ordered.indices]
+    # With the threshold below the i-th margin, all from i on are answered "yes"; between two equal ones none can lie.
+    right = torch.cat([torch.zeros(1), (~yes).float().cumsum(0)]) + torch.cat(
+        [yes.float().flip(0).cumsum(0).flip(0), torch.zeros(1)]
+    )
+    edges = torch.cat([ordered.values[:1] - 1, ordered.values, ordered.values[-1:] + 1])
+    right = right.where(edges[:-1] < edges[1:], -1)
+    best = (right == right.max()).nonzero().flatten()
+    index = int(best[len(best) // 2])
+    return float((edges[index] + edges[index + 1]) / 2)
+
+
+def first_token(vlm: VLM, prompt: Prompt, answer: str) -> int:
     """The token with which this answer to the prompt begins."""
     asked, answered = (vlm.encode([replace(prompt, answer=text)]).tokens(0) for text in ("", answer))
     return int(answered[len(asked)])

@@ -17,7 +17,7 @@ from studies.run.cost import BatchSize
 from studies.run.sizes import memory_of
 from studies.tasks import BENCHMARKS, TASKS, Task
 
-FROM_ZERO = ("seed", "shown")  # the numbers that may be 0
+FROM_ZERO = ("seed", "shown", "pairs")  # the numbers that may be 0
 PAPER_WIDTH = 4096  # of the models that the recipes' learning rates are for
 
 

@@ -13,6 +13,7 @@ FLOORS = (
     ("studies.calibrate", "studies.timing"),
     ("studies.report",),
     ("studies.run",),
+    ("studies.foresight",),
     ("studies.fit",),
     ("studies.tasks",),
     ("studies.judges",),

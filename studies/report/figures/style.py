@@ -42,8 +42,10 @@ COLORS = {
     "FullFineTuning": "#17494d",
     "LogitThreshold": "#009e73",
     "ConstantDirection": "#5a9e8a",
+    "ThresholdInImage": "#6b8e23",
+    "LinearProbe": "#7b61c4",
 }
-MARKERS = {"NoSteering": "|", "P2S": "D", "LogitThreshold": "s", "ConstantDirection": "s"}
+MARKERS = {"NoSteering": "|", "P2S": "D", "LogitThreshold": "s", "ConstantDirection": "s", "ThresholdInImage": "s"}
 DPI = 200
 CONTRAST = 4.5
 CAPTION_LETTERS = 17  # of a caption that fit into an inch
