@@ -5,12 +5,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Command:
-    """`target` is module:function; what the function returns is what --json prints."""
+    """`target` is module:function; what the function returns is what --json prints.
+
+    `elsewhere` tells that the function takes the words as they were typed, for another program that knows them.
+    """
 
     name: str
     does: str
     example: str
     target: str
+    elsewhere: bool = False
 
 
 COMMANDS = (
@@ -34,7 +38,13 @@ COMMANDS = (
     Command("sites", "list every place that can be read and steered", "tiny-llava", "places:sites_command"),
     Command("export", "write a steerer for other programs", "my-steerer --out vector.gguf", "export:export"),
     Command("push", "share a steerer on the hub", "my-steerer owner/name", "share:push"),
-    Command("serve", "serve a model and its steerers", "my-steerer --model folder", "engine:serve"),
-    Command("verify", "compare a server's answers with the toolkit's", "my-steerer", "engine:verify"),
+    Command("serve", "serve a model and its steerers", "my-steerer --model folder", "engine:serve", True),
+    Command(
+        "verify",
+        "compare a server's answers with the toolkit's",
+        "my-steerer --model folder --file in.jsonl",
+        "engine:verify",
+        True,
+    ),
 )
 BY_NAME = {command.name: command for command in COMMANDS}

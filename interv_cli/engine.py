@@ -1,9 +1,8 @@
 """`interv serve` and `interv verify`: the serving distribution's own commands, where it is installed."""
 
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
-
-import tyro
 
 MISSING = (
     "Serving is a distribution of its own, since a serving engine brings other versions of torch: in an environment "
@@ -11,17 +10,21 @@ MISSING = (
 )
 
 
-def serve(words: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
-    """Pass all that is typed on to the serving distribution."""
+def serve(words: Sequence[str]) -> None:
+    """Pass all that was typed on to the serving distribution."""
     _passed_on("serve", words)
 
 
-def verify(words: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
-    """Pass all that is typed on to the serving distribution."""
+def verify(words: Sequence[str]) -> None:
+    """Pass all that was typed on to the serving distribution."""
     _passed_on("verify", words)
 
 
-def _passed_on(command: str, words: tuple[str, ...]) -> None:
-    if find_spec("interv_vllm") is None or find_spec("interv_vllm.__main__") is None:
+def _passed_on(command: str, words: Sequence[str]) -> None:
+    try:
+        there = find_spec("interv_vllm.__main__") is not None
+    except (ModuleNotFoundError, ValueError):  # not installed, or put out of reach
+        there = False
+    if not there:
         raise ModuleNotFoundError(MISSING.format(command))
     import_module("interv_vllm.__main__").main([command, *words])

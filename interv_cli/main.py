@@ -59,20 +59,25 @@ def run_command(command: Command, words: Sequence[str], *, as_json: bool) -> int
     try:
         # What is said on the way goes to the other stream then.
         with redirect_stdout(sys.stderr) if as_json else nullcontext():
-            found = tyro.cli(
-                function_of(command),
-                args=list(words),
-                prog=f"interv {command.name}",
-                description=f"{command.does.capitalize()}.\n\n    interv {command.name} {command.example}\n\n"
-                "With --json the result comes as JSON, and all else on the error stream.",
-                config=(tyro.conf.OmitArgPrefixes,),
-            )
+            if command.elsewhere:
+                found = passed_on(command, words)
+            else:
+                found = tyro.cli(
+                    function_of(command),
+                    args=list(words),
+                    prog=f"interv {command.name}",
+                    description=description_of(command),
+                    config=(tyro.conf.OmitArgPrefixes,),
+                )
         answer = found if isinstance(found, Answer) else Answer(found)
         if as_json:
             print(json.dumps(answer.value, ensure_ascii=False, default=str))
         return answer.code
-    except SystemExit as error:  # of tyro: help, or arguments that do not fit
-        return error.code if isinstance(error.code, int) else WRONG if error.code else 0
+    except SystemExit as error:  # help, arguments that do not fit, or another program's reason
+        if isinstance(error.code, str):
+            print(f"interv {command.name}: {error.code}", file=sys.stderr)
+            return FAILED
+        return int(error.code or 0)
     except KeyboardInterrupt:
         print(f"interv {command.name}: interrupted; the same command goes on where it stopped.", file=sys.stderr)
         return INTERRUPTED
@@ -84,6 +89,24 @@ def run_command(command: Command, words: Sequence[str], *, as_json: bool) -> int
             print(json.dumps({"error": str(error)}, ensure_ascii=False))
         print(f"interv {command.name}: {error}", file=sys.stderr)
         return FAILED
+
+
+def passed_on(command: Command, words: Sequence[str]) -> Any:
+    """What another program makes of the words; its own help where it is there, ours where it is not."""
+    try:
+        return function_of(command)(words)
+    except ModuleNotFoundError as error:
+        if not {"-h", "--help"} & {*words}:
+            raise
+        print(f"{description_of(command)}\n\n{error}")
+        return None
+
+
+def description_of(command: Command) -> str:
+    return (
+        f"{command.does.capitalize()}.\n\n    interv {command.name} {command.example}\n\n"
+        "With --json the result comes as JSON, and all else on the error stream."
+    )
 
 
 def function_of(command: Command) -> Callable[..., Any]:

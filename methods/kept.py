@@ -6,6 +6,7 @@ and `sha256` of the two files, its own without that entry. Files from before hav
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,10 @@ def write_kept(folder: Path, method: str, values: Mapping[str, Any], about: Mapp
     card |= {} if about is None else {"about": about}
     card = json.loads(json.dumps(card, allow_nan=True))
     card["sha256"] = {TENSORS: hashlib.sha256(stored).hexdigest(), CARD: _hash(card)}
-    (folder / TENSORS).write_bytes(stored)
-    (folder / CARD).write_text(json.dumps(card, indent=1), encoding="utf-8")
+    for name, content in ((TENSORS, stored), (CARD, json.dumps(card, indent=1).encode())):
+        partial = folder / f"{name}.partial"
+        partial.write_bytes(content)
+        os.replace(partial, folder / name)
 
 
 def read_card(folder: str | Path) -> dict[str, Any]:

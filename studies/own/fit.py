@@ -58,10 +58,9 @@ def fit(arguments: FitArguments, *, forecast: Forecast | None = None) -> dict[st
     with opened(arguments.common(), "fit", vlm, task, recipe, arguments.grid(vlm), [arguments.seed], **more) as bench:
         held_out = {split: neutrals(bench, split, neutral) for split in ("val", "test")}
         expected = None if forecast is None else dict(forecast(bench))
-        weighed = trials_of(bench, Weighed)
         chosen = {name: choose(bench, name, held_out["val"], arguments) for name in names}
         settings = [one.setting for one in chosen.values()]
-        rows = judged(bench, weighed, settings, held_out["test"])
+        rows = judged(bench, settings, held_out["test"])
         card = card_of(bench, arguments, data, chosen, rows, expected)
         bench.note_cost()
         chosen[arguments.method].setting.steerer.save_pretrained(arguments.out, about=card)
@@ -75,11 +74,10 @@ def weighed_task(task: OwnTask) -> OwnTask:
     return task
 
 
-def trials_of(bench: Bench, kind: type[Trials]) -> Any:
+def trials_of(bench: Bench, kind: type[Trials], size: int) -> Any:
     """What a search asks of the bench's model: replies, or answers weighed."""
-    plain = unsteered(bench.candidates("NoSteering"))
-    plain = replace(plain, seed=bench.common.seed)
-    own: dict[str, Any] = {"batch_size": bench.account.batch_size}
+    plain = replace(unsteered(bench.candidates("NoSteering")), seed=bench.common.seed)
+    own: dict[str, Any] = {"batch_size": size}
     if kind is Weighed:
         own["answers"] = {item.id: (item.positive, item.negative) for item in bench.task.data.items}  # type: ignore[attr-defined]
     return kind(bench.vlm, bench.task, bench.results, plain, **own)
@@ -94,24 +92,25 @@ def choose(bench: Bench, name: str, neutral: Sequence[Example], arguments: FitAr
     if not adds(type(candidates[0].steerer)):
         return Chosen(candidates[0], 1, None)
     targets = bench.task.has_targets  # type: ignore[attr-defined]
-    trials = trials_of(bench, Trials if targets else Weighed)
     examples = interleaved([*bench.examples("val"), *(() if targets else neutral)], arguments.seed)
-    tokens = trials.tokens(examples)
-    found = Search(
-        bench.task, candidates, examples, trials.reply, trials.diverge, arguments.budget, arguments.share, tokens
-    ).run()
+
+    def search(size: int) -> Found:
+        trials = trials_of(bench, Trials if targets else Weighed, size)
+        bounds = arguments.budget, arguments.share, trials.tokens(examples)
+        return Search(bench.task, candidates, examples, trials.reply, trials.diverge, *bounds).run()
+
+    found = bench.account.fit(search)
     best = replace(candidates[0], strength=0.0) if found.index is None else candidates[found.index]
     return Chosen(best, len(candidates), found)
 
 
-def judged(bench: Bench, weighed: Weighed, settings: Sequence[Setting], neutral: Sequence[Example]) -> list[Row]:
+def judged(bench: Bench, settings: Sequence[Setting], neutral: Sequence[Example]) -> list[Row]:
     """The rows of the test examples and of the neutral prompts in the chosen settings."""
     examples = bench.examples("test")
     if bench.task.has_targets:  # type: ignore[attr-defined]
         bench.answer("test", examples, settings)
-        weighed.make(settings, neutral, "test")
-    else:
-        weighed.make(settings, [*examples, *neutral], "test")
+    weighed = neutral if bench.task.has_targets else [*examples, *neutral]  # type: ignore[attr-defined]
+    bench.account.fit(lambda size: trials_of(bench, Weighed, size).make(settings, weighed, "test"))
     ids = {example.id for example in (*examples, *neutral)}
     wanted = [setting.columns() for setting in settings]
     rows = [row for row in read_rows(bench.results.folder) if row["split"] == "test" and row["id"] in ids]

@@ -27,8 +27,8 @@ from studies.tasks.task import Example, Split
 NEUTRAL = "(neutral)"  # the subset of prompts that steering should leave alone
 WANTED, UNWANTED = "wanted", "unwanted"
 REPLY = 16  # tokens of the unsteered reply to a neutral prompt along which divergence is measured
-CHUNK = 32  # prompts that run at once
-SIDE_BY_SIDE = 4  # settings that do
+CHUNK = 32  # prompts that run at once, at most
+SIDE_BY_SIDE = 4  # settings that do, at most; both within the batch size
 
 
 def _asked(row: Row) -> float:
@@ -57,14 +57,16 @@ class Weighed(Trials):
     answers: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def make(self, settings: Sequence[Setting], examples: Sequence[Example], split: Split = "val") -> None:
+        size = min(CHUNK, self.batch_size)
+        beside = max(1, min(SIDE_BY_SIDE, self.batch_size // size))
         groups = map_reduce(settings, lambda setting: setting.steerer.rewrite(Prompt(None, "")))
         kinds = map_reduce(examples, lambda example: example.subset == NEUTRAL)
         work = [
             (part, side, neutral)
             for neutral, own in kinds.items()
-            for part in chunked(own, CHUNK)
+            for part in chunked(own, size)
             for alike in groups.values()
-            for side in chunked(alike, SIDE_BY_SIDE)  # the same side by side in a resumed run, to the last bit
+            for side in chunked(alike, beside)  # the same side by side in a resumed run, to the last bit
             if self._open(side, part, split)
         ]
         with Progress(transient=True) as bar:

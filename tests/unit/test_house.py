@@ -4,6 +4,9 @@ import re
 import tomllib
 from pathlib import Path
 
+from interv_cli.commands import COMMANDS
+from studies.tasks.examples_file.row import KNOWN
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -25,6 +28,15 @@ def test_version_and_licence_are_the_same_everywhere() -> None:
     assert cited["version"] == project["version"]
     assert cited["license"] in project["license"]
     assert f"## {project['version']}" in text("CHANGELOG.md")
+
+
+def test_every_field_of_a_row_is_in_the_docs() -> None:
+    page = text("docs/command-line.md")
+    assert not [name for name in KNOWN if f"`{name}`" not in page]
+
+
+def test_every_command_is_in_the_changelog() -> None:
+    assert not [command.name for command in COMMANDS if f"`{command.name}`" not in text("CHANGELOG.md")]
 
 
 def test_every_package_of_the_wheel_is_typed() -> None:
