@@ -43,7 +43,7 @@ class FitArguments(Checkpoint):
 
     def check(self) -> None:
         """Raises ValueError for what cannot be run."""
-        check_arguments(replace(self, split=()))  # whose parts may be equal
+        check_arguments(replace(self, split=(3, 2, 1)))  # of the split, parts may be equal
         method = known(self.method, METHODS, "method")
         if needs_vectors(method):
             raise ValueError(f"{self.method} is the oracle, which is told the answers; choose a method that learns.")

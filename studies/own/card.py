@@ -88,7 +88,7 @@ def _choice(arguments: FitArguments, own: Any, objective: str) -> dict[str, Any]
         return {"how": "The method has no strength to choose."}
     told = (
         f"On validation rows, of {own.candidates} candidates: the best {objective} that keeps at least "
-        f"{1 - arguments.budget:.0%} of the unsteered quality, found with {found.replies:,} replies."
+        f"{1 - arguments.budget:.0%} of the unsteered quality, found by {found.replies:,} answers."
     )
     if found.index is None:
         told += " None of them did better than the unsteered model, so the strength is 0 and nothing is steered."
