@@ -14,6 +14,7 @@ from methods.contrasts.reads import Read
 from methods.contrasts.sharded import BankShards, ShardedContrasts
 from methods.head_contrasts import HeadContrasts, capture_heads
 from methods.iti import ITI
+from methods.kept import read_card
 from methods.l2s import L2S
 from methods.l2s_gated import L2SGated
 from methods.l2s_layers import L2SLayers
@@ -76,6 +77,7 @@ __all__ = [
     "capture_contrasts",
     "capture_heads",
     "load_steerer",
+    "read_card",
     "read_vector",
     "steer",
     "write_vector",
