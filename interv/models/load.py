@@ -1,4 +1,4 @@
-"""Where models come from: shipped with the package, a local folder, or the Hugging Face hub."""
+"""Where models come from: shipped with the package, put together from others, a local folder, or the hub."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,6 +7,9 @@ from typing import Any, Literal
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig, PreTrainedModel
 
+from interv.assembled.catalog import MODELS
+from interv.assembled.get import find
+from interv.assembled.tower import register
 from interv.models.adapters import adapted, adapter_config, base_of
 from interv.models.processor_settings import bound_pixels, template_of
 from interv.models.processors import IMAGE_ONLY
@@ -34,11 +37,9 @@ def outline(
 
     An adapter is left out. Raises as `load` does.
     """
-    embedded = name in embedded_names()
-    source = str(EMBEDDED / name) if embedded else name
-    _check_name(name)
-    options: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only or embedded}
-    if adapter := None if embedded else adapter_config(source, options):
+    source, kept = _source(name)
+    options: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only or kept}
+    if adapter := None if kept else adapter_config(source, options):
         source, options["revision"] = base_of(name, adapter), adapter.get("revision")
     config = AutoConfig.from_pretrained(source, **options)
     layout_of(config.model_type)
@@ -46,17 +47,27 @@ def outline(
         dtype = None if dtype == "auto" else getattr(torch, dtype)
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(
-            config, dtype=torch.float32 if embedded and dtype is None else dtype or config.dtype or torch.float32
+            config, dtype=torch.float32 if kept and dtype is None else dtype or config.dtype or torch.float32
         )
     return model, _settled(processor_of(source, config, options), None, min_pixels, max_pixels)
 
 
-def _check_name(name: str) -> None:
-    if name not in embedded_names() and not Path(name).is_dir() and not _is_hub_id(name):
+def _source(name: str) -> tuple[str, bool]:
+    """Where a model's files lie or can be had, and whether it came with the package or was put together by it.
+
+    Raises ValueError for a name of nothing.
+    """
+    register()
+    if name in embedded_names():
+        return str(EMBEDDED / name), True
+    if name in MODELS:
+        return str(find(name)), True
+    if not Path(name).is_dir() and not _is_hub_id(name):
         raise ValueError(
-            f"{name!r} is no model: it is not embedded ({', '.join(embedded_names())}), no folder here, "
-            "and no hub id of the form owner/name."
+            f"{name!r} is no model: it is not embedded ({', '.join(embedded_names())}), not put together by "
+            f"`interv get` ({', '.join(MODELS)}), no folder here, and no hub id of the form owner/name."
         )
+    return name, False
 
 
 def load(
@@ -75,12 +86,10 @@ def load(
     threads: int | Literal["spare"] | None = None,
 ) -> tuple[PreTrainedModel, Any]:
     """The model and its processor. Raises ValueError with what exists where nothing has the name."""
-    embedded = name in embedded_names()
-    source = str(EMBEDDED / name) if embedded else name
-    _check_name(name)
+    source, kept = _source(name)
     template = None if chat_template is None else template_of(chat_template)
-    options: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only or embedded}
-    if adapter := None if embedded else adapter_config(source, options):
+    options: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only or kept}
+    if adapter := None if kept else adapter_config(source, options):
         model, processor = load(
             base_of(name, adapter),
             dtype=dtype,
@@ -99,7 +108,7 @@ def load(
     layout_of(config.model_type)
     model = AutoModelForImageTextToText.from_pretrained(
         source,
-        dtype=dtype or (torch.float32 if embedded else "auto"),
+        dtype=dtype or (torch.float32 if kept else "auto"),
         device_map=device_map,
         attn_implementation=attn_implementation,
         quantization_config=_quantised(load_in_4bit, load_in_8bit, dtype),

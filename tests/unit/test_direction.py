@@ -19,7 +19,7 @@ FLOORS = (
     ("studies.fit",),
     ("studies.tasks",),
     ("studies.judges",),
-    ("studies.measure", "studies.recipes", "studies.tiny_world"),
+    ("studies.measure", "studies.recipes", "studies.smol_world", "studies.tiny_world"),
     ("methods",),
     ("methods.contrasts",),
     ("interv",),  # the model, and the face
@@ -27,7 +27,7 @@ FLOORS = (
     ("interv.attention",),
     ("interv.prompts", "interv.ops"),
     ("interv.models", "interv.display"),
-    ("interv.places",),
+    ("interv.places", "interv.assembled"),
 )
 ROOMS = ("interv", "interv_cli", "methods", "studies")
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
