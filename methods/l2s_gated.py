@@ -70,9 +70,9 @@ class L2SGated(Fitted):
         acting = self.gates(query.context)[:, None]
         return self.add(torch.where(acting, vector, torch.zeros_like(vector)), strength)
 
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | Path, *, about: Mapping[str, Any] | None = None) -> None:
         own = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "network"}
-        self._write(Path(folder), own | {name: getattr(self.network, name) for name in _NETWORK})
+        self._write(Path(folder), own | {name: getattr(self.network, name) for name in _NETWORK}, about)
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> "L2SGated":

@@ -123,6 +123,7 @@ class Fits:
         if method is L2SGated:
             targets = self.recipe.targets(self.train, reads, writes)
             network = self.at("L2S", reads, writes, seed)
+            assert isinstance(network, L2S)
             return L2SGated.fit(targets.silenced(ids=self.materials.answered_rightly()), network=network)
         if method is L2SLayers:
             blocks = neighbours(writes, self.materials.vlm.n_layers)

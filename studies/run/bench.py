@@ -1,7 +1,5 @@
 """A model, a task and a result folder: what every study works with. Nothing is captured, fitted or answered twice."""
 
-import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -10,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from interv import VLM
 from interv.models.devices import device_of
@@ -25,6 +23,7 @@ from studies.recipes import Recipe
 from studies.run.answer import Workers, answer, readable
 from studies.run.arguments import Common, planned_memory, sized
 from studies.run.cost import Account, note, noted
+from studies.run.material import data_hashes, deciding_judge, recorded_judges, recorded_notes
 from studies.run.results import Results, read_rows
 from studies.run.sizes import MOST, Sizes, lengths_of
 from studies.run.workers import working
@@ -223,40 +222,3 @@ def first_size(common: Common, vlm: VLM, task: Task) -> int:
     """How many replies fit beside the weights, by the sizes of the model and of this task's prompts."""
     tokens = lengths_of(vlm, [example.prompt for example in task.prompts("test")]).tokens
     return Sizes.of(vlm, common.bits).fitting(planned_memory(common), tokens, task.max_new_tokens)
-
-
-def data_hashes(task: Task) -> dict[str, str]:
-    """How many examples each split has, and a hash of what they are: other data is another recipe."""
-    parts: dict[str, Any] = {
-        split: [(e.id, e.target, e.subset, e.behavior, e.prompt.question) for e in task.prompts(split)]
-        for split in get_args(Split)
-    }
-    parts["flaws"] = [flaw.id for flaw in getattr(task, "flaws", ())]
-    return {name: f"{len(part):,}, hash {_hash(part)}" for name, part in parts.items()}
-
-
-def deciding_judge(task: Task) -> dict[str, Any]:
-    """The task's guard, whose marks decide what is chosen; nothing where it has none."""
-    guard = getattr(getattr(task, "panel", None), "guard", None)
-    if guard is None:
-        return {}
-    named = {"name": Path(guard.name).name, "version": guard.version}
-    return {"guard": named | {"form": guard.form, "examples": _hash(guard.examples)}}
-
-
-def recorded_judges(task: Task) -> dict[str, Any]:
-    """The judges that rate what was chosen without them, so that a later run may bring others."""
-    judges = getattr(getattr(task, "panel", None), "judges", ())
-    return {"judges": [{"name": judge.name, "version": judge.version} for judge in judges]} if judges else {}
-
-
-def recorded_notes(task: Task) -> dict[str, Any]:
-    """What is to be known of the task's data as a whole, which is said on the console too."""
-    notes = list(getattr(task, "notes", ()))
-    if notes:
-        print("\n".join(notes))
-    return {"notes": notes} if notes else {}
-
-
-def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value).encode("utf-8", "backslashreplace")).hexdigest()[:12]

@@ -136,7 +136,7 @@ def write_checkpoint(family: str, folder: Path, age: Age, layers: int | None = N
 
 def _write_shards(folder: Path, family: str, age: Age, shapes: dict[str, torch.Size]) -> int:
     parts = list(_parts(shapes))
-    places = {}
+    places: dict[str, str] = {}
     for number, names in enumerate(parts, start=1):
         file = f"model-{number:05}-of-{len(parts):05}.safetensors"
         weights = {named(name, family, age): random_weight(name, shapes[name]) for name in names}

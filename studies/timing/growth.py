@@ -67,7 +67,8 @@ def sweep(vlm: VLM, factor: int, folder: str) -> Work:
     prompts = [example.prompt for example in TASKS["shapes_pope"]().prompts("val")[:PROMPTS]]
     generator = torch.Generator().manual_seed(0)
     shapes = ((8, vlm.d_model), (8,), (vlm.d_model, 8))
-    steerer = L2S(3, 4, "", *(0.1 * torch.randn(*shape, generator=generator) for shape in shapes))
+    weight, bias, head = (0.1 * torch.randn(*shape, generator=generator) for shape in shapes)
+    steerer = L2S(3, 4, "", weight, bias, head)
     strengths = [0.01 * (1 + number) for number in range(SETTINGS * factor)]
     together, _ = side_by_side(len(strengths), 64)
 

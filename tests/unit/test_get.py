@@ -14,13 +14,13 @@ import torch
 from transformers import LlavaConfig, LlavaForConditionalGeneration
 
 from interv import VLM, Prompt
-from interv.__main__ import main
 from interv.assembled import catalog, get, parts
 from interv.assembled.delta import SCALE, add_delta, open_for_training, save_delta
 from interv.assembled.get import MARK
 from interv.assembled.kept import folder_of
 from interv.assembled.parts import NotFetched, Part, fetch
 from interv.assembled.tower import LiteVisionConfig, register
+from interv_cli.main import run
 from tests.tiny_models import tiny_llava
 
 NAME = "smol-llava"
@@ -221,10 +221,9 @@ def test_a_missing_tool_is_named(index: Path, model: str, tmp_path: Path, monkey
     assert nothing_kept(tmp_path)
 
 
-def test_the_command_says_it_in_one_sentence(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["interv", "get", "smol-lava"])
-    with pytest.raises(SystemExit, match="'smol-lava' cannot be put together; there are: smol-llava"):
-        main()
+def test_the_command_says_it_in_one_sentence(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["get", "smol-lava"]) == 1
+    assert "'smol-lava' cannot be put together; there are: smol-llava" in capsys.readouterr().err
 
 
 def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
