@@ -34,7 +34,7 @@ def test_the_first_block_runs_with_any_method(method: str, capsys: pytest.Captur
 
 @pytest.mark.slow
 def test_the_page_of_the_command_line_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_world(tmp_path / "world", train=60, val=20, test=20)
+    write_world(tmp_path / "world", val=100)
     shutil.copytree(tmp_path / "world", tmp_path, dirs_exist_ok=True)
     shutil.copy(next((tmp_path / "images").iterdir()), tmp_path / "photo.png")
     monkeypatch.chdir(tmp_path)

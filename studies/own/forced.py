@@ -15,7 +15,7 @@ from transformers import LogitsProcessor
 from interv import VLM, Prompt
 from methods.asking import Asked, Run
 
-Ids = Int[Tensor, " tokens"]
+Ids = Int[Tensor, " _tokens"]  # answers of one list differ in length
 # The step, and the log-probabilities of the next token that each row had there: run by run, prompt by prompt.
 Use = Callable[[int, Float[Tensor, "rows vocabulary"]], None]
 

@@ -15,13 +15,13 @@ from studies.own.forced import answer_ids, divergences, log_likelihoods
 from studies.run.results import read_rows
 from tests.studies.world_file import without_targets, write_world
 
-SMALL: dict[str, Any] = {"model": "tiny-llava", "reads": (3,), "writes": (3,), "strength": (0.5, 1.0), "batch_size": 64}
+SMALL: dict[str, Any] = {"model": "tiny-llava", "reads": (3,), "writes": (3,), "strength": (1.0,), "batch_size": 64}
 SMALL |= {"max_new_tokens": 12, "method": "MeanSteering"}
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_world(tmp_path_factory.mktemp("world"), train=24, val=8, test=8)
+    return write_world(tmp_path_factory.mktemp("world"), val=30)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_a_card_says_effect_cost_and_choice(world: Path, fitted: Path) -> None:
     assert {one["baseline"] for one in about["against"]} == {"NoSteering", "PromptSteering"}
     assert {one["method"] for one in about["neutral"]} == measured
     assert next(one["value"] for one in about["neutral"] if one["method"] == "NoSteering") == pytest.approx(0, abs=1e-6)
-    assert sum(about["data"]["splits"].values()) == about["data"]["rows"] == 40
+    assert sum(about["data"]["splits"].values()) == about["data"]["rows"] == 30
     assert (fitted / "README.md").is_file()
     judged = {
         row["id"] for row in read_rows(fitted / "work") if row["split"] == "test" and row["subset"] != "(neutral)"

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize("what", ["fit", "ask"])
 def test_what_is_killed_at_random_moments_ends_as_an_undisturbed_run(what: str, tmp_path: Path, thorough: bool) -> None:
-    data = write_world(tmp_path / "world", train=36, val=12, test=12)
+    data = write_world(tmp_path / "world", val=60)
     if what == "ask":
         fit_once(data, data.parent / "steerer", None)
     kills = 20 if thorough else 3

@@ -59,7 +59,7 @@ def ran(installed: Path, *words: str | Path, folder: Path) -> dict[str, Any]:
 
 def test_the_wheel_is_what_runs(installed: Path, tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    code = "import interv, interv_cli, methods, studies; print(interv.__file__, studies.__file__)"
+    code = "import interv, interv_cli, studies.own; print(interv.__file__, interv_cli.__file__, studies.own.__file__)"
     where = [installed / "python", "-c", code]
     said = subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
     assert all(Path(place).is_relative_to(installed.parent) for place in said.split())
