@@ -14,6 +14,7 @@ from methods.contrasts.reads import Read
 from methods.contrasts.sharded import BankShards, ShardedContrasts
 from methods.head_contrasts import HeadContrasts, capture_heads
 from methods.iti import ITI
+from methods.kept import read_card
 from methods.l2s import L2S
 from methods.mean_steering import MeanSteering
 from methods.mean_steering_ba import MeanSteeringBA
@@ -71,6 +72,7 @@ __all__ = [
     "capture_contrasts",
     "capture_heads",
     "load_steerer",
+    "read_card",
     "read_vector",
     "steer",
     "write_vector",

@@ -1,16 +1,15 @@
 """All methods, in the order of the tables, and how one is read back from disk."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from safetensors.torch import load_file
-
+from interv import VLM
 from methods.adhh import ADHH, RandomHeads
 from methods.cast import CAST
 from methods.contrasts.storage import tuples
+from methods.hub import fetched, is_repository
 from methods.iti import ITI
+from methods.kept import checked_values, read_card
 from methods.l2s import L2S
 from methods.mean_steering import MeanSteering
 from methods.mean_steering_ba import MeanSteeringBA
@@ -30,24 +29,55 @@ BASELINES: tuple[type[Fitted], ...] = (CAST, ITI, PAI, PAILogits, ADHH, RandomHe
 COMBINED: tuple[type[Together], ...] = (L2SWithPAI, L2SWithADHH)
 
 
-def load_steerer(folder: str | Path, others: Sequence[type[Fitted]] = ()) -> Fitted:
-    """Read a method that `save` wrote, one of those above or of `others`, which are your own subclasses of `Fitted`.
+def load_steerer(
+    folder: str | Path,
+    others: Sequence[type[Fitted]] = (),
+    *,
+    vlm: VLM | None = None,
+    any_model: bool = False,
+    revision: str | None = None,
+    local_files_only: bool = False,
+    token: str | None = None,
+) -> Fitted:
+    """Read a method that `save` wrote, from a folder or from the hub ("owner/name").
 
-    Raises ValueError where the folder holds none of these.
+    Args:
+        others: your own subclasses of `Fitted` that it may be, beside those above.
+        vlm: the model that it is for; one that was fitted on another is refused here, and not only when it acts.
+        any_model: let every model of the same width take it, whatever it was fitted on.
+        revision, local_files_only, token: as the hub has them.
+
+    Raises ValueError where there is none of these, where a file is not as it was written, and for another model.
     """
     path = Path(folder)
-    if not (path / "steerer.json").exists():
-        raise ValueError(f"{path} holds no steerer.json; give the folder that steerer.save(folder) wrote.")
-    card: dict[str, Any] = json.loads((path / "steerer.json").read_text())
+    if is_repository(folder):
+        path = fetched(str(folder), revision=revision, local_files_only=local_files_only, token=token)
+    steerer = _read(path, others)
+    if any_model:
+        return steerer.of_any_model()
+    if vlm is not None and steerer.fingerprint and steerer.fingerprint != vlm.fingerprint:
+        about = (read_card(path).get("about") or {}).get("model", {}).get("name", "another one")
+        raise ValueError(
+            f"{folder} was fitted on model {steerer.fingerprint} ({about}), and {vlm.name} is {vlm.fingerprint}. Load "
+            "that model, fit again on this one, or pass any_model=True where you know that the two go together."
+        )
+    return steerer
+
+
+def _read(path: Path, others: Sequence[type[Fitted]]) -> Fitted:
+    card = read_card(path)
     known: tuple[type[Fitted], ...] = (*STEERERS, *BASELINES, Together, *COMBINED, *others)
     methods = {method.__name__: method for method in known}
-    name = card.pop("method")
+    name = card["method"]
     if name not in methods:
         raise ValueError(
             f"{path} holds a {name!r}; the methods are {', '.join(methods)}. "
             "Pass the class where it is your own: load_steerer(folder, others=[...])."
         )
+    values = {field: tuples(value) for field, value in checked_values(path, card).items()}
     if issubclass(methods[name], Together):
-        card["parts"] = [load_steerer(path / place, others) for place in card["parts"]]
-    values = {field: tuples(value) for field, value in card.items()}
-    return methods[name].read(values | load_file(path / "steerer.safetensors"))
+        values["parts"] = tuple(_read(path / place, others) for place in values["parts"])
+    try:
+        return methods[name].read(values)
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"{path} holds no {name} of this version ({error}); fit it anew, or update interv.") from error

@@ -1,14 +1,13 @@
 """What every method is: something fitted that turns a query into ops."""
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
-from safetensors.torch import save_file
 from torch import Tensor
 
 from interv import Add, Prompt, Scope, Site
@@ -17,7 +16,9 @@ from interv.ops.op import Op
 from interv.places.scope import PROMPT_SCOPES
 from methods.contrasts.contrasts import Contrasts
 from methods.contrasts.reads import Read
-from methods.contrasts.separate import separate
+from methods.hub import pushed
+from methods.kept import read_card, write_kept
+from methods.model_card import model_card
 from methods.streams import Stream
 
 Strength = float | int | Float[Tensor, " batch"]
@@ -144,17 +145,40 @@ class Fitted(OneLine, ABC):
         """The one op of a method that adds a vector at its steering layer."""
         return (Add(Site(self.writes), vector, self.scope, strength, fingerprint=self.fingerprint or None),)
 
-    def save(self, folder: str | Path) -> None:
-        """Write `steerer.safetensors` with the tensors and `steerer.json` with all else."""
-        self._write(Path(folder), {field.name: getattr(self, field.name) for field in fields(self)})
+    def save(self, folder: str | Path, *, about: Mapping[str, Any] | None = None) -> None:
+        """Write `steerer.safetensors` with the tensors and `steerer.json` with all else, and what there is to say
+        `about` it, as plain values.
+        """
+        self._write(Path(folder), {field.name: getattr(self, field.name) for field in fields(self)}, about)
 
-    def _write(self, path: Path, values: Mapping[str, Any]) -> None:
-        path.mkdir(parents=True, exist_ok=True)
-        tensors = separate(values)
-        card: dict[str, Any] = {"method": type(self).__name__}
-        card |= {name: value for name, value in values.items() if name not in tensors}
-        save_file(tensors, path / "steerer.safetensors")
-        (path / "steerer.json").write_text(json.dumps(card, indent=1))
+    def save_pretrained(
+        self, folder: str | Path, *, about: Mapping[str, Any] | None = None, place: str = "<owner>/<name>"
+    ) -> None:
+        """As `save`, with a README.md for those who find it: the model card. `place` is where they load it from."""
+        self.save(folder, about=about)
+        text = model_card(read_card(folder), place)
+        (Path(folder) / "README.md").write_text(text, encoding="utf-8")
+
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        about: Mapping[str, Any] | None = None,
+        private: bool = False,
+        token: str | None = None,
+        message: str | None = None,
+    ) -> str:
+        """Share it as "owner/name" on the hub, with a model card; gives the address of the commit."""
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder, about=about, place=repository)
+            return pushed(Path(folder), repository, private=private, token=token, message=message)
+
+    def _write(self, path: Path, values: Mapping[str, Any], about: Mapping[str, Any] | None) -> None:
+        write_kept(path, type(self).__name__, values, about)
+
+    def of_any_model(self) -> "Fitted":
+        """The same, of no model in particular: every model of its width takes it."""
+        return replace(self, fingerprint="")
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> "Fitted":

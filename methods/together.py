@@ -1,6 +1,6 @@
 """Several methods at once: what one adds beside what another one changes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -84,10 +84,13 @@ class Together(Fitted):
             found += part.ops(own, weight * strength)
         return tuple(found)
 
-    def save(self, folder: str | Path) -> None:
+    def of_any_model(self) -> "Together":
+        return replace(self, fingerprint="", parts=tuple(part.of_any_model() for part in self.parts))
+
+    def save(self, folder: str | Path, *, about: Mapping[str, Any] | None = None) -> None:
         """As every method, with each part in a folder of its own."""
         path, places = Path(folder), [str(place) for place in range(len(self.parts))]
-        self._write(path, {field.name: getattr(self, field.name) for field in fields(self)} | {"parts": places})
+        self._write(path, {field.name: getattr(self, field.name) for field in fields(self)} | {"parts": places}, about)
         for place, part in zip(places, self.parts, strict=True):
             part.save(path / place)
 

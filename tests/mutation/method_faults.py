@@ -1,8 +1,6 @@
 """Faults planted in the methods: contrasts, training, and what is kept on disk."""
 
-import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -144,13 +142,10 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @fault("scope lost on disk", "12 what is saved is loaded")
 def _(patch: pytest.MonkeyPatch) -> None:
-    def wrong(save: Any, steerer: Fitted, folder: Any) -> None:
-        save(steerer, folder)
-        path = Path(folder) / "steerer.json"
-        card = json.loads(path.read_text())
-        path.write_text(json.dumps({name: value for name, value in card.items() if name != "scope"}))
+    def wrong(write: Any, steerer: Fitted, path: Any, values: Any, about: Any) -> None:
+        write(steerer, path, {name: value for name, value in values.items() if name != "scope"}, about)
 
-    around(patch, Fitted, "save", wrong)
+    around(patch, Fitted, "_write", wrong)
 
 
 @fault("ops do not say whose they are", "12 ops say where and whose")
