@@ -44,22 +44,26 @@ class Trials:
 
     def reply(self, settings: Sequence[Setting | None], examples: Sequence[Example]) -> list[list[Row]]:
         asked = [self.plain if setting is None else setting for setting in settings]
-        answer(
-            self.vlm,
-            self.task,
-            "val",
-            examples,
-            asked,
-            self.results,
-            batch_size=self.batch_size,
-            oracle=self.oracle,
-            context_of=self.context_of,
-        )
+        self.make(asked, examples)
         rows = [row for row in read_rows(self.results.folder) if row["split"] == "val"]
         judged = getattr(self.task, "judged", None)
         marked = rows if judged is None else judged(rows, self.results.folder / "verdicts.jsonl")
         self._rows.update({key(row): row for row in marked})
         return in_order(self._rows, asked, examples)
+
+    def make(self, settings: Sequence[Setting], examples: Sequence[Example], split: Split = "val") -> None:
+        """Write the rows of these examples in these settings that are not there yet."""
+        answer(
+            self.vlm,
+            self.task,
+            split,
+            examples,
+            settings,
+            self.results,
+            batch_size=self.batch_size,
+            oracle=self.oracle,
+            context_of=self.context_of,
+        )
 
     def diverge(self, settings: Sequence[Setting], examples: Sequence[Example]) -> np.ndarray:
         size = max(1, self.batch_size // SIDE_BY_SIDE)

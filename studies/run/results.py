@@ -11,18 +11,18 @@ and every other file is replaced in one step.
 """
 
 import json
-import math
 import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from zlib import crc32
 
 from filelock import FileLock, Timeout
 
 from studies.measure import GROUP, Row, group
+from studies.run.lines import dumps, opened, read_lines, write_line
 from studies.run.provenance import commit, runs_on, versions
 
 KEY = (*GROUP, "seed", "split", "id")
@@ -48,8 +48,8 @@ class Results:
     def __init__(self, folder: Path, lock: FileLock) -> None:
         self.folder = folder
         self._lock = lock
-        self._rows = _opened(folder / "rows.jsonl")
-        self._skips = _opened(folder / "skipped.jsonl")
+        self._rows = opened(folder / "rows.jsonl")
+        self._skips = opened(folder / "skipped.jsonl")
         self.done: set[tuple[Any, ...]] = {key(row) for row in read_rows(folder)}
         self.earlier = len(self.done)
         self.skipped: dict[str, str] = read_skipped(folder)
@@ -83,7 +83,7 @@ class Results:
         except Timeout:
             raise RuntimeError(f"{folder} is in use by a running study: wait for it, or give another folder.") from None
         try:
-            recipe = json.loads(_dumps({"settings": settings, "seeds": list(seeds), "fingerprint": fingerprint}))
+            recipe = json.loads(dumps({"settings": settings, "seeds": list(seeds), "fingerprint": fingerprint}))
             recipe |= {} if preprocessing is None else {"preprocessing": dict(preprocessing)}
             recipe |= {"versions": versions() | runs_on(), "commit": commit(), **(recorded or {})}
             write_json(folder / "recipe.json", _continued(folder, recipe))
@@ -103,14 +103,14 @@ class Results:
                 "Leave out what `done` holds before you run it."
             )
         for name, row in zip(keys, rows, strict=True):
-            _write_line(self._rows, row)
+            write_line(self._rows, row)
             self.done.add(name)
         self.appended()
 
     def skip(self, id: str, reason: str) -> None:
         """Note that this item cannot be run. A resumed run that meets it again changes nothing."""
         if id not in self.skipped:
-            _write_line(self._skips, {"id": id, "reason": reason})
+            write_line(self._skips, {"id": id, "reason": reason})
             self.skipped[id] = reason
 
     def write(self, name: str, value: Any) -> Path:
@@ -142,17 +142,17 @@ class Results:
 
 def read_rows(folder: str | Path) -> list[Row]:
     """The rows of a result folder in the order in which they came. Needs no model; a torn last line is left out."""
-    return _read_lines(Path(folder) / "rows.jsonl")
+    return read_lines(Path(folder) / "rows.jsonl")
 
 
 def read_skipped(folder: str | Path) -> dict[str, str]:
     """Reason by id of the items that could not be run."""
-    return {line["id"]: line["reason"] for line in _read_lines(Path(folder) / "skipped.jsonl")}
+    return {line["id"]: line["reason"] for line in read_lines(Path(folder) / "skipped.jsonl")}
 
 
 def write_json(file: str | Path, value: Any) -> Path:
     """Replace `file` in one step: a reader sees the old one or the new one. nan and infinity become null."""
-    return write_text(file, _dumps(value, indent=2) + "\n")
+    return write_text(file, dumps(value, indent=2) + "\n")
 
 
 def write_text(file: str | Path, text: str) -> Path:
@@ -201,46 +201,3 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
         for part, below in value.items()
         for inner, leaf in _flat(below, part if name in ("", "settings") else f"{name}.{part}").items()
     }
-
-
-def _opened(file: Path) -> IO[bytes]:
-    """`file` open for appending, after a line that was torn by a kill has been cut off its end."""
-    file.touch()
-    whole = file.read_bytes().rfind(b"\n") + 1
-    os.truncate(file, whole)
-    return file.open("ab")
-
-
-def _write_line(stream: IO[bytes], value: Any) -> None:
-    stream.write(_dumps(value).encode("utf-8", errors="backslashreplace") + b"\n")
-    stream.flush()
-
-
-def _read_lines(file: Path) -> list[Any]:
-    if not file.exists():
-        return []
-    lines = []
-    for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], start=1):
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            raise ValueError(
-                f"{file}, line {number} is not JSON: {line[:60]!r}. Delete the line and run again: it is made anew."
-            ) from None
-    return lines
-
-
-def _dumps(value: Any, indent: int | None = None) -> str:
-    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
-
-
-def _plain(value: Any) -> Any:
-    """As JSON has it: tuples are lists, numpy scalars numbers, paths text; nan and infinity, which it lacks, null."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, Path):
-        return str(value)
-    value = value.item() if hasattr(value, "item") else value
-    return None if isinstance(value, float) and not math.isfinite(value) else value

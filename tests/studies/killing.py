@@ -29,6 +29,9 @@ COMPARED = ("rows.jsonl", "table.json", "curves.json", "choices.json")
 ROWS = "rows.jsonl"
 
 
+Run = Callable[[Path, int | None], None]  # a folder, and the byte of its lines at which the process ends
+
+
 class Torn:
     """A stream whose process kills itself once this many bytes are written, be it within a line."""
 
@@ -50,19 +53,19 @@ def study(folder: Path, torn_at: int | None) -> None:
     # What is drawn is no matter here, and takes most of the time.
     Figure.savefig = lambda self, file, **how: Image.new("L", (9, 9)).save(file)  # type: ignore[method-assign]
     if torn_at is not None:
-        opened = results._opened
-        results._opened = lambda file: Torn(opened(file), torn_at) if file.name == ROWS else opened(file)  # type: ignore
+        opened = results.opened
+        results.opened = lambda file: Torn(opened(file), torn_at) if file.name == ROWS else opened(file)  # type: ignore
     strength_sweep(Arguments(**vars(STUDY) | {"out": folder}))
 
 
-def forked(folder: Path, torn_at: int | None = None) -> int:
+def forked(folder: Path, torn_at: int | None = None, run: Run = study) -> int:
     """The id of a process that runs the study. It ends with 0 where the study does."""
     if process := os.fork():
         return process
     try:
         with Path(os.devnull).open("w") as silent:
             os.dup2(silent.fileno(), 1)
-        study(folder, torn_at)
+        run(folder, torn_at)
         os._exit(0)
     except BaseException:
         traceback.print_exc()
@@ -77,11 +80,13 @@ def ended(process: int) -> int:
     return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
 
 
-def killed(fresh: Callable[[], Path], earliest: float, latest: float, generator: random.Random) -> tuple[Path, float]:
+def killed(
+    fresh: Callable[[], Path], earliest: float, latest: float, generator: random.Random, run: Run = study
+) -> tuple[Path, float]:
     """A folder whose study was killed after a random time, and the time; a study that ended before counts for none."""
     while True:
         folder, delay = fresh(), generator.uniform(earliest, latest)
-        process = forked(folder)
+        process = forked(folder, run=run)
         time.sleep(delay)
         os.kill(process, signal.SIGKILL)
         if ended(process) == signal.SIGKILL:
