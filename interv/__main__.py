@@ -1,6 +1,6 @@
-"""`python -m interv sites <model>`: every place where a model can be read and steered, as a tree with shapes."""
+"""`python -m interv` is the command `interv`. Here is what `sites` prints: every place of a model, as a tree."""
 
-import sys
+from importlib import import_module
 from pathlib import Path
 
 import rich
@@ -95,10 +95,8 @@ def tree(vlm: VLM, shapes: dict[str, tuple[int, ...]]) -> Tree:
 
 
 def main() -> None:
-    try:
-        tyro.extras.subcommand_cli_from_dict({"sites": sites})
-    except ValueError as error:
-        sys.exit(str(error))
+    """All commands of `interv`: the command line stands above this package, and is found by its name."""
+    import_module("interv_cli.main").main()
 
 
 if __name__ == "__main__":

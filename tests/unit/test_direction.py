@@ -9,7 +9,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # From the top to the ground. A module imports from its own room and from the rooms of lower floors.
 FLOORS = (
+    ("interv_cli",),  # the command line
     ("studies",),  # the questions
+    ("studies.own",),
     ("studies.calibrate", "studies.timing"),
     ("studies.report",),
     ("studies.run",),
@@ -26,6 +28,7 @@ FLOORS = (
     ("interv.models", "interv.display"),
     ("interv.places",),
 )
+ROOMS = ("interv", "interv_cli", "methods", "studies")
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 
@@ -43,7 +46,7 @@ def imported(source: str) -> Iterator[str]:
             assert node.module, "imports are absolute here"
             # `from studies.report.figures import style` imports a module, `from interv import VLM` a name.
             names = [f"{node.module}.{alias.name}" for alias in node.names]
-        yield from (name for name in names if name.split(".")[0] in ("interv", "methods", "studies"))
+        yield from (name for name in names if name.split(".")[0] in ROOMS)
 
 
 def climbs(module: str, source: str) -> list[str]:
@@ -53,7 +56,7 @@ def climbs(module: str, source: str) -> list[str]:
 
 
 def sources() -> dict[str, str]:
-    files = (file for folder in ("interv", "methods", "studies") for file in (ROOT / folder).rglob("*.py"))
+    files = (file for folder in ROOMS for file in (ROOT / folder).rglob("*.py"))
     return {
         ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file.read_text()
         for file in files
