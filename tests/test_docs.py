@@ -1,10 +1,13 @@
 """The code in README and guide runs as it stands, and what the README claims of it is seen."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.studies.world_file import write_world
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,6 +30,19 @@ def test_the_first_block_runs_with_any_method(method: str, capsys: pytest.Captur
     ]
     assert right[0] + 3 <= right[1] if method == "L2S" else right[0] == right[1]
     assert ("the image has" in capsys.readouterr().out) == (method == "L2S")
+
+
+@pytest.mark.slow
+def test_the_page_of_the_command_line_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_world(tmp_path / "world", val=100)
+    shutil.copytree(tmp_path / "world", tmp_path, dirs_exist_ok=True)
+    shutil.copy(next((tmp_path / "images").iterdir()), tmp_path / "photo.png")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    (block,) = blocks("docs/command-line.md")
+    exec(compile(block, "docs/command-line.md", "exec"), names)
+    assert names["before"]
+    assert names["after"]
 
 
 @pytest.mark.parametrize(("page", "count"), [("README.md", 2), ("docs/guide.md", 9)])
