@@ -4,7 +4,7 @@ from methods.adhh import ADHH, RandomHeads
 from methods.asking import Asked, ask
 from methods.attribution import Attribution, Said, attribute_heads
 from methods.cast import CAST, Rule
-from methods.catalog import BASELINES, COMBINED, STEERERS, load_steerer
+from methods.catalog import BASELINES, COMBINED, EXTENSIONS, STEERERS, load_steerer
 from methods.conditions import Condition
 from methods.contrasts.bank import ContrastBank
 from methods.contrasts.capture import capture_contrasts
@@ -15,6 +15,8 @@ from methods.contrasts.sharded import BankShards, ShardedContrasts
 from methods.head_contrasts import HeadContrasts, capture_heads
 from methods.iti import ITI
 from methods.l2s import L2S
+from methods.l2s_gated import L2SGated
+from methods.l2s_layers import L2SLayers
 from methods.mean_steering import MeanSteering
 from methods.mean_steering_ba import MeanSteeringBA
 from methods.no_steering import NoSteering
@@ -43,9 +45,12 @@ __all__ = [
     "ContrastPair",
     "Contrasts",
     "CosineWeight",
+    "EXTENSIONS",
     "HeadContrasts",
     "ITI",
     "L2S",
+    "L2SGated",
+    "L2SLayers",
     "L2SWithADHH",
     "L2SWithPAI",
     "MeanSteering",

@@ -1,11 +1,12 @@
 """Which heads push the model's mistakes: each is removed at the token that says one, and the token's loss measured."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
+from more_itertools import chunked
 from torch import Tensor
 
 from interv import VLM, Prompt, Scale, Site
@@ -73,33 +74,31 @@ def attribute_heads(vlm: VLM, said: Sequence[Said], *, batch_size: int = 64) -> 
 
     The prompt runs once with all heads; a head is removed at the last token alone, its z at the input of the output
     projection set to zero. Source: AD-HH's published code ("prob_diff"), which reruns the step for each head; here the
-    heads are rows of one batch, `batch_size` at once.
+    heads are rows of one batch, `batch_size` at once, those of several places where these are fewer.
 
     Raises ValueError where there are no mistakes among the places, or nothing else.
     """
     heads = vlm.model.config.get_text_config().num_attention_heads
     every = [(layer, head) for layer in range(vlm.n_layers) for head in range(heads)]
     influence = []
-    for one in said:
-        prefill = vlm.prefill([one.prompt])
-        whole = vlm.logits(prefill).float().softmax(dim=-1)[0]
-        token = int(whole.argmax())
+    for places in chunked(said, max(1, batch_size // len(every))):
+        prefill = vlm.prefill([one.prompt for one in places])
+        whole = vlm.logits(prefill).float().softmax(dim=-1)
+        tokens = whole.argmax(dim=-1)
         without = []
-        for part in _parts(every, batch_size):
-            logits = vlm.logits(prefill.select([0] * len(part)), removals(part))
-            without.append(logits.float().softmax(dim=-1)[:, token])
-        influence.append((whole[token] - torch.cat(without)).view(vlm.n_layers, heads).cpu())
-    return Attribution(torch.stack(influence), torch.tensor([one.wrong for one in said]), vlm.fingerprint)
+        for part in chunked(every, batch_size):
+            logits = vlm.logits(prefill.select(list(range(len(places))) * len(part)), removals(part, len(places)))
+            chances = logits.float().softmax(dim=-1).unflatten(0, (len(part), len(places)))
+            without.append(chances[:, range(len(places)), tokens])
+        said_by = whole[range(len(places)), tokens] - torch.cat(without)
+        influence.append(said_by.T.reshape(len(places), vlm.n_layers, heads).cpu())
+    return Attribution(torch.cat(influence), torch.tensor([one.wrong for one in said]), vlm.fingerprint)
 
 
-def removals(heads: Sequence[tuple[int, int]]) -> list[Scale]:
-    """Ops for a batch of which row i lacks the i-th head."""
-    factors = 1 - torch.eye(len(heads))
+def removals(heads: Sequence[tuple[int, int]], places: int = 1) -> list[Scale]:
+    """Ops for a batch whose rows lack the i-th head, so many rows for each head."""
+    factors = 1 - torch.eye(len(heads)).repeat_interleave(places, dim=1)
     return [
         Scale(Site(layer, "hook_z", head=head), factor, "last_prompt")
         for (layer, head), factor in zip(heads, factors, strict=True)
     ]
-
-
-def _parts(values: Sequence[tuple[int, int]], size: int) -> Iterable[Sequence[tuple[int, int]]]:
-    return (values[start : start + size] for start in range(0, len(values), size))

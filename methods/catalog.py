@@ -12,6 +12,8 @@ from methods.cast import CAST
 from methods.contrasts.storage import tuples
 from methods.iti import ITI
 from methods.l2s import L2S
+from methods.l2s_gated import L2SGated
+from methods.l2s_layers import L2SLayers
 from methods.mean_steering import MeanSteering
 from methods.mean_steering_ba import MeanSteeringBA
 from methods.no_steering import NoSteering
@@ -27,6 +29,8 @@ from methods.vcd import VCD
 STEERERS: tuple[type[Fitted], ...] = (NoSteering, PromptSteering, NormRnd, MeanSteering, MeanSteeringBA, L2S, P2S)
 # The other systems that the paper sets itself against.
 BASELINES: tuple[type[Fitted], ...] = (CAST, ITI, PAI, PAILogits, ADHH, RandomHeads, VCD)
+# What the paper leaves open: whether to act at all, and at several blocks.
+EXTENSIONS: tuple[type[Fitted], ...] = (L2SGated, L2SLayers)
 COMBINED: tuple[type[Together], ...] = (L2SWithPAI, L2SWithADHH)
 
 
@@ -39,7 +43,7 @@ def load_steerer(folder: str | Path, others: Sequence[type[Fitted]] = ()) -> Fit
     if not (path / "steerer.json").exists():
         raise ValueError(f"{path} holds no steerer.json; give the folder that steerer.save(folder) wrote.")
     card: dict[str, Any] = json.loads((path / "steerer.json").read_text())
-    known: tuple[type[Fitted], ...] = (*STEERERS, *BASELINES, Together, *COMBINED, *others)
+    known: tuple[type[Fitted], ...] = (*STEERERS, *BASELINES, *EXTENSIONS, Together, *COMBINED, *others)
     methods = {method.__name__: method for method in known}
     name = card.pop("method")
     if name not in methods:

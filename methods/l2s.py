@@ -1,9 +1,12 @@
 """Learning to Steer: predict each input's own vector from its prompt."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -66,26 +69,24 @@ class L2S(Fitted):
         With `validation` the epoch of the lowest validation loss is kept, without it the last one. Contrasts in shards
         are read batch by batch and never held whole. Raises ValueError where a row is not of finite numbers.
         """
-        check_contrasts(train)
-        if validation is not None:
-            check_contrasts(validation, "validation")
-        weights = train_network(
-            initial_weights(train, hidden, init, seed),
-            train,
-            validation,
+        weights = fit_weights(
+            [train],
+            [] if validation is None else [validation],
+            hidden=hidden,
             activation=activation,
+            init=init,
             mse_weight=mse_weight,
             l1_weight=l1_weight,
             cosine_weight=cosine_weight,
             balanced=balanced,
-            learning_rate=0.4 / train.width if learning_rate is None else learning_rate,
+            learning_rate=learning_rate,
             schedule=schedule,
             warmup_epochs=warmup_epochs,
             epochs=epochs,
             batch_size=batch_size,
             seed=seed,
             device=device,
-        ).kept
+        )
         return cls(
             train.reads,
             train.writes,
@@ -151,3 +152,37 @@ class L2S(Fitted):
 
     def ops(self, query: Query, strength: Strength = 1.0) -> tuple[Add, ...]:
         return self.add(self.predict(query.context), strength)
+
+
+def fit_weights(
+    trains: Sequence[AnyContrasts],
+    validations: Sequence[AnyContrasts],
+    *,
+    hidden: int,
+    init: Init,
+    seed: int,
+    learning_rate: float | None,
+    **options: Any,
+) -> Weights:
+    """The network of contrasts of the same pairs at one block or several; of several the decoder gives all vectors."""
+    for one in trains:
+        check_contrasts(one)
+    for one in validations:
+        check_contrasts(one, "validation")
+    starts = [initial_weights(one, hidden, init, seed) for one in trains]
+    return train_network(
+        starts[0]._replace(decoder_weight=torch.cat([start.decoder_weight for start in starts])),
+        trains[0],
+        validations[0] if validations else None,
+        others=trains[1:],
+        validation_others=validations[1:],
+        learning_rate=0.4 / trains[0].width if learning_rate is None else learning_rate,
+        seed=seed,
+        **options,
+    ).kept
+
+
+# What `L2S.fit` takes where it is not told otherwise.
+DEFAULTS: dict[str, Any] = {
+    name: option.default for name, option in signature(L2S.fit).parameters.items() if option.default is not option.empty
+}

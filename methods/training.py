@@ -1,8 +1,7 @@
 """The training of L2S's network, with every choice that the paper and the published code make."""
 
 import math
-import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -11,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, linear
 
+from methods.bases import dictionary, principal_directions
 from methods.contrasts.contrasts import Contrasts
 from methods.contrasts.sharded import AnyContrasts, ShardedContrasts
 
@@ -88,7 +88,7 @@ def initial_weights(train: AnyContrasts, hidden: int, init: Init, seed: int) -> 
         if init == "svd":
             basis = torch.linalg.svd(vectors - vectors.mean(dim=0), full_matrices=False).Vh[:hidden]
         else:
-            basis = _dictionary(vectors, hidden, seed)
+            basis = dictionary(vectors, hidden, seed)
     elif init == "svd":
         basis = principal_directions(train, min(hidden, len(train)), seed)
     else:
@@ -102,6 +102,8 @@ def train_network(
     train: AnyContrasts,
     validation: AnyContrasts | None = None,
     *,
+    others: Sequence[AnyContrasts] = (),
+    validation_others: Sequence[AnyContrasts] = (),
     activation: Activation = "tanh",
     mse_weight: float = 1.0,
     l1_weight: float = 1.0,
@@ -120,13 +122,17 @@ def train_network(
     `schedule="cosine"` rises over `warmup_epochs` and then falls as half a cosine, batch by batch. With `validation`
     the weights of the epoch with the lowest MSE + L1 - 0.05 * cosine on it are kept (published code, POPE).
 
+    `others` are contrasts of the same pairs at further blocks: the decoder then gives one block's vector behind the
+    other's, and the loss is the mean over blocks.
+
     Contrasts in memory are trained on where they lie, those in shards on the CPU, unless a `device` is given; of those
     in shards no more than a batch is in memory.
     """
     check_choice(activation, Activation, "activation")
     check_choice(schedule, Schedule, "schedule")
     device = torch.device(device or (train.context.device if isinstance(train, Contrasts) else "cpu"))
-    batch_of = _reader(train, device)
+    readers = [_reader(one, device) for one in (train, *others)]
+    judged = None if validation is None else (validation, *validation_others)
     behaviors = sorted(set(train.behavior))
     group = torch.tensor([behaviors.index(name) for name in train.behavior], device=device)
     generator = torch.Generator().manual_seed(seed)
@@ -141,14 +147,14 @@ def train_network(
         w = cosine_weight.at(epoch, epochs) if isinstance(cosine_weight, CosineWeight) else cosine_weight
         order = torch.randperm(len(train), generator=generator).to(device)
         for rows in order.split(batch_size):
-            context, target = batch_of(rows)
-            loss = row_losses(weights(context, activation), target, mse_weight, l1_weight, w)
+            context, target = beside([read(rows) for read in readers])
+            loss = block_losses(weights(context, activation), target, len(readers), mse_weight, l1_weight, w)
             optimizer.zero_grad()
             (_balanced(loss, group[rows], len(behaviors)) if balanced else loss.mean()).backward()
             optimizer.step()
             scheduler.step()
-        if validation is not None:
-            losses.append(_validation_loss(weights, activation, validation, device))
+        if judged is not None:
+            losses.append(_validation_loss(weights, activation, judged, device))
             if losses[-1] < min(losses[:-1], default=math.inf):
                 kept = weights.detached()
     last = weights.detached()
@@ -163,37 +169,41 @@ def _reader(contrasts: AnyContrasts, device: torch.device) -> Callable[[Int[Tens
     return lambda rows: (context[rows], target[rows])
 
 
-def _validation_loss(weights: Weights, activation: Activation, validation: AnyContrasts, device: torch.device) -> float:
+def _validation_loss(
+    weights: Weights, activation: Activation, validation: Sequence[AnyContrasts], device: torch.device
+) -> float:
     """MSE + L1 - 0.05 * cosine, the mean over all rows."""
-    batches: Iterable[tuple[Tensor, Tensor]]
-    if isinstance(validation, Contrasts):
-        batches = [(validation.context.float(), validation.vectors.float())]
-    else:
-        batches = validation.batches()
     with torch.no_grad():
-        losses = [
-            row_losses(weights(context.to(device), activation), target.to(device), 1.0, 1.0, 0.05)
-            for context, target in batches
-        ]
+        losses = []
+        for parts in zip(*map(_batches, validation), strict=True):
+            context, target = (part.to(device) for part in beside(parts))
+            losses.append(block_losses(weights(context, activation), target, len(parts), 1.0, 1.0, 0.05))
         return float(torch.cat(losses).mean())
 
 
-def principal_directions(
-    train: ShardedContrasts, count: int, seed: int, *, passes: int = 4, extra: int = 16
-) -> Float[Tensor, "count d_model"]:
-    """The leading right singular vectors of the centred contrast vectors, in `passes + 2` readings of the shards.
+def _batches(contrasts: AnyContrasts) -> Iterable[tuple[Tensor, Tensor]]:
+    """Contexts and vectors: those in memory at once."""
+    if isinstance(contrasts, Contrasts):
+        return [(contrasts.context.float(), contrasts.vectors.float())]
+    return contrasts.batches()
 
-    Randomised subspace iteration (arXiv:0909.4061, Alg. 4.4) on the vectors' covariance, which is never formed: what is
-    held is a batch and `count + extra` directions.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    mean = train.mean_vector
-    found = torch.linalg.qr(torch.randn(train.width, min(count + extra, train.width), generator=generator)).Q
-    for _ in range(passes):
-        images = sum((vectors - mean).T @ ((vectors - mean) @ found) for _, vectors in train.batches())
-        found = torch.linalg.qr(images).Q
-    inside = sum(((vectors - mean) @ found).T @ ((vectors - mean) @ found) for _, vectors in train.batches())
-    return (found @ torch.linalg.eigh(inside).eigenvectors.flip(1)).T[:count]
+
+def beside(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """The contexts, which all blocks share, and the vectors of each block behind those of the one before."""
+    return parts[0][0], torch.cat([target for _, target in parts], dim=1)
+
+
+def block_losses(
+    prediction: Float[Tensor, "rows width"],
+    target: Float[Tensor, "rows width"],
+    blocks: int,
+    mse: float,
+    l1: float,
+    w: float,
+) -> Float[Tensor, " rows"]:
+    """The mean over blocks of `row_losses`, so that each block's vector counts by its own direction."""
+    apart = [part.unflatten(1, (blocks, -1)).flatten(0, 1) for part in (prediction, target)]
+    return row_losses(*apart, mse, l1, w).unflatten(0, (-1, blocks)).mean(dim=1)
 
 
 def row_losses(
@@ -217,25 +227,3 @@ def _schedule(schedule: Schedule, warmup: int, total: int) -> Callable[[int], fl
         return 1.0 if schedule == "constant" else max(0.0, 0.5 * (1 + math.cos(math.pi * progress)))
 
     return scale
-
-
-def _dictionary(vectors: Tensor, hidden: int, seed: int) -> Tensor:
-    try:
-        from sklearn.decomposition import DictionaryLearning
-        from sklearn.exceptions import ConvergenceWarning
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "init='dictionary' needs scikit-learn: pip install 'interv[dictionary]', or take init='svd'."
-        ) from error
-    learner = DictionaryLearning(
-        min(hidden, len(vectors)),
-        positive_code=True,
-        fit_algorithm="cd",
-        transform_algorithm="lasso_cd",
-        max_iter=5000,
-        random_state=seed,
-    )
-    with warnings.catch_warnings():
-        # Its tolerance lies below float32's rounding, which the published code computes in too.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return torch.from_numpy(learner.fit(vectors.numpy()).components_).float()

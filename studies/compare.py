@@ -5,7 +5,8 @@
 The rule is one and the same for every method: of all layers and strengths of the grid, take the one with the best
 objective on validation whose share of well-formed replies is at least 90% of the unsteered model's. All of the grid is
 screened on part of the validation examples, the best three settings of each method on all of them. Test examples are
-answered once, in the settings so chosen.
+answered once, in the settings so chosen. What is built on L2S (gated, at several blocks, together with another system)
+is tried at the layers that the screening chose for L2S, where that is compared too.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from more_itertools import map_reduce
 
 from studies.fit.controls import YES_NO_CONTROLS, LogitThreshold, answer_words, is_yes_no
 from studies.fit.fitting import METHODS, STEERING
-from studies.fit.method_traits import seeded
+from studies.fit.method_traits import built_on_l2s, seeded
 from studies.fit.selection import Choice, Grid, curves, drawn, finalists, ranked, thinned, winners
 from studies.measure import GROUP, Record, Row
 from studies.report.conclusion import conclude, table_of
@@ -82,7 +83,12 @@ def choose(bench: Bench, methods: Sequence[str], screen: int) -> dict[str, Choic
     """Each method's setting: the whole grid on part of the validation examples, the finalists on all of them."""
     examples, seed = bench.examples("val"), bench.common.seed
     part = thinned(examples, screen)
-    bench.answer("val", part, [setting for name in methods for setting in bench.candidates(name)])
+    later = [name for name in methods if "L2S" in methods and built_on_l2s(METHODS[name])]
+    bench.answer("val", part, [one for name in methods if name not in later for one in bench.candidates(name)])
+    if later:
+        layers = winners(ranked(rows_of(bench.rows("val"), part), bench.task))["L2S"]
+        there = replace(bench.grid, reads=(layers.reads,), writes=(layers.writes,))
+        bench.answer("val", part, [one for name in later for one in replace(bench, grid=there).candidates(name)])
     final = finalists(ranked(rows_of(bench.rows("val"), part), bench.task))
     bench.answer("val", examples, [bench.setting(choice, seed) for choice in final])
     kept = [row for row in bench.rows("val") if any(choice.matches(row) for choice in final)]

@@ -1,6 +1,6 @@
 """What the methods learn from: activations of a wanted and an unwanted completion of the same input."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -91,9 +91,15 @@ class Contrasts(OneLine):
                 scale[member] *= norms[members[0]].mean() / norms[member].mean()
         return replace(self, scale=scale)
 
-    def silenced(self, behaviors: Sequence[str]) -> "Contrasts":
-        """Zero vectors for inputs that must not be steered: what selective steering learns (arXiv:2508.12815, A.1)."""
-        keep = torch.tensor([name not in behaviors for name in self.behavior], device=self.context.device)
+    def silenced(self, behaviors: Collection[str] = (), ids: Collection[str] = ()) -> "Contrasts":
+        """Zero vectors for inputs that must not be steered, by their behaviour or their id.
+
+        That is what selective steering learns (arXiv:2508.12815, A.1), and what a gate learns from (`L2SGated`).
+        """
+        rows = zip(self.behavior, self.id, strict=True)
+        keep = torch.tensor(
+            [name not in behaviors and id_ not in ids for name, id_ in rows], device=self.context.device
+        )
         scale = torch.ones(len(self), device=self.context.device) if self.scale is None else self.scale
         return replace(self, scale=scale * keep)
 

@@ -1,11 +1,13 @@
 """Every method fitted from a task's contrasts, by its recipe."""
 
+import json
 import os
 import shutil
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from time import perf_counter
 from typing import TypeVar, cast
 
 from interv.places.scope import PROMPT_SCOPES
@@ -14,11 +16,14 @@ from methods import (
     BASELINES,
     CAST,
     COMBINED,
+    EXTENSIONS,
     ITI,
     L2S,
     PAI,
     STEERERS,
     ContrastBank,
+    L2SGated,
+    L2SLayers,
     PromptSteering,
     Together,
     load_steerer,
@@ -27,6 +32,7 @@ from methods.steerer import Fitted
 from studies.fit.controls import ConstantDirection
 from studies.fit.materials import Materials
 from studies.fit.method_traits import in_replies_alone, seeded
+from studies.fit.selection import neighbours
 from studies.fit.side_by_side import fit_together
 from studies.recipes import Recipe
 from studies.tasks.task import Task
@@ -35,7 +41,10 @@ _ALL: tuple[type[Fitted], ...] = (*STEERERS, ConstantDirection)
 F = TypeVar("F", bound=Fitted)
 STEERING = {method.__name__: method for method in _ALL}  # put a method of your own here to have it studied
 # The other systems too, which are studied where they are named.
-METHODS = ChainMap(STEERING, {method.__name__: method for method in (*BASELINES, *COMBINED)})
+METHODS = ChainMap(STEERING, {method.__name__: method for method in (*BASELINES, *EXTENSIONS, *COMBINED)})
+
+
+SECONDS = "seconds.json"  # beside a kept method: how long its fit took, without the contrasts, which all share
 
 
 @dataclass(frozen=True)
@@ -52,14 +61,18 @@ class Kept:
         """The methods of these names. Those that are not there, by their places, are made by `fit` and kept."""
         missing = [place for place, name in enumerate(names) if not (self.folder / name).exists()]
         if missing:
-            for place, steerer in zip(missing, fit(missing), strict=True):
-                self._save(names[place], steerer)
+            start = perf_counter()
+            fitted = fit(missing)
+            seconds = (perf_counter() - start) / len(missing)
+            for place, steerer in zip(missing, fitted, strict=True):
+                self._save(names[place], steerer, seconds)
         return [cast(F, load_steerer(self.folder / name, tuple(METHODS.values()))) for name in names]
 
-    def _save(self, name: str, steerer: Fitted) -> None:
+    def _save(self, name: str, steerer: Fitted, seconds: float) -> None:
         partial = self.folder / f"{name}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         steerer.save(partial)
+        (partial / SECONDS).write_text(json.dumps(seconds))
         os.replace(partial, self.folder / name)
 
 
@@ -107,6 +120,18 @@ class Fits:
         if method is L2S:
             options = self.recipe.fit(self.recipe.targets(self.validation, reads, writes)) | {"seed": seed}
             return L2S.fit(self.recipe.targets(self.train, reads, writes), **options)
+        if method is L2SGated:
+            targets = self.recipe.targets(self.train, reads, writes)
+            network = self.at("L2S", reads, writes, seed)
+            return L2SGated.fit(targets.silenced(ids=self.materials.answered_rightly()), network=network)
+        if method is L2SLayers:
+            blocks = neighbours(writes, self.materials.vlm.n_layers)
+            first, *others = [self.recipe.targets(self.train, reads, block) for block in blocks]
+            judged, *judges = [self.recipe.targets(self.validation, reads, block) for block in blocks]
+            options = self.recipe.fit(judged) | {"seed": seed}
+            more = judges if options["validation"] is not None else ()
+            fitted = L2SLayers.fit(first, others=others, validation_others=more, **options)
+            return replace(fitted, writes=writes)
         train = self.train.at(reads, writes)
         if method is PromptSteering:
             return PromptSteering.fit(train, suffix=self.recipe.prompt_suffix or self.task.prompt_suffix)

@@ -1,10 +1,11 @@
 """What some baselines learn from beside contrasts at two blocks; each is made from the model when first asked for."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from interv import VLM
+from interv import VLM, Replies
 from methods import ContrastBank, ContrastPair
 from methods.attribution import Attribution, Said, attribute_heads
 from methods.contrasts.reads import Pool
@@ -21,6 +22,8 @@ class Materials:
     Attributes:
         pairs_of: the pairs of a bank's rows, as the recipe adapts them.
         examples_of: the readable examples of a split.
+        batch_size: of prompts of which states are read.
+        fitting: runs work with as many replies at once as fit into memory, `Account.fit`.
     """
 
     vlm: VLM
@@ -28,6 +31,7 @@ class Materials:
     pairs_of: Callable[[Split, ContrastBank], Sequence[ContrastPair]]
     examples_of: Callable[[Split], Sequence[Example]]
     batch_size: int
+    fitting: Callable[[Callable[[int], Any]], Any]
     _made: dict[Any, Any] = field(default_factory=dict)
 
     def reading(self, split: Split, bank: ContrastBank, pool: Pool) -> ContrastBank:
@@ -50,22 +54,38 @@ class Materials:
         Of a yes/no task that is the first token of a wrong yes against that of a right one.
         """
         if "attribution" not in self._made:
-            said = first_words(self.vlm, self.task, self.examples_of("train"), self.batch_size)
-            self._made["attribution"] = attribute_heads(self.vlm, said, batch_size=self.batch_size)
+            said = first_words(self._parsed(), PLACES)
+            self._made["attribution"] = self.fitting(lambda size: attribute_heads(self.vlm, said, batch_size=size))
         return self._made["attribution"]
 
+    def answered_rightly(self) -> frozenset[str]:
+        """The ids of the training examples that the unsteered model answers as wanted, so that they need nothing."""
+        return frozenset(example.id for example, parsed in self._parsed() if parsed == example.target)
 
-def first_words(vlm: VLM, task: Task, examples: Sequence[Example], batch_size: int, places: int = PLACES) -> list[Said]:
-    """Where the unsteered model begins a wrong reply, and where a right one: the first of each, so many at most."""
+    def _parsed(self) -> Iterator[tuple[Example, str]]:
+        """Training examples with the unsteered model's parsed replies; a batch is decoded when first asked for."""
+        examples, parsed = self.examples_of("train"), self._made.setdefault("parsed", [])
+        for place, example in enumerate(examples):
+            if place == len(parsed):
+                parsed += map(self.task.parse, self.fitting(partial(self._replies, examples[place:])))
+            yield example, parsed[place]
+
+    def _replies(self, examples: Sequence[Example], size: int) -> Replies:
+        """Those of the first `size` examples."""
+        prompts = [example.prompt for example in examples[:size]]
+        return self.vlm.generate(prompts, max_new_tokens=self.task.max_new_tokens)
+
+
+def first_words(parsed: Iterable[tuple[Example, str]], places: int) -> list[Said]:
+    """Where the unsteered model begins a wrong reply, and where a right one: the first of each, so many at most.
+
+    Of a yes/no task the replies that say yes alone.
+    """
     found: dict[bool, list[Said]] = {True: [], False: []}
-    yes_no = {example.target for example in examples} == {"yes", "no"}
-    for start in range(0, len(examples), batch_size):
-        chunk = examples[start : start + batch_size]
-        replies = vlm.generate([example.prompt for example in chunk], max_new_tokens=task.max_new_tokens)
-        for example, reply in zip(chunk, replies, strict=True):
-            parsed = task.parse(reply)
-            if parsed == "yes" or not yes_no:
-                found[parsed != example.target].append(Said(example.prompt, parsed != example.target))
+    for example, reply in parsed:
+        if reply == "yes" or example.target not in ("yes", "no"):
+            wrong = reply != example.target
+            found[wrong].append(Said(example.prompt, wrong))
         if min(map(len, found.values())) >= places:
             break
     return [said for kind in found.values() for said in kind[:places]]

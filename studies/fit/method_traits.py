@@ -13,6 +13,8 @@ from methods import (
     P2S,
     PAI,
     VCD,
+    L2SGated,
+    L2SLayers,
     MeanSteering,
     MeanSteeringBA,
     NormRnd,
@@ -52,6 +54,12 @@ def reads_context(method: type[Fitted]) -> bool:
 def needs_vectors(method: type[Fitted]) -> bool:
     """Whether it is an oracle, which looks at each input's own contrast vector."""
     return getattr(method, "needs_vectors", issubclass(method, P2S))
+
+
+def built_on_l2s(method: type[Fitted]) -> bool:
+    """Whether it is L2S and something more, for which L2S's own layers are taken."""
+    own = issubclass(method, L2SGated | L2SLayers) or "L2S" in getattr(method, "made_of", ())
+    return getattr(method, "built_on_l2s", own)
 
 
 def seeded(method: type[Fitted]) -> bool:

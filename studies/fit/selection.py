@@ -34,6 +34,11 @@ class Grid:
         return cls(tuple(sorted(set(writes))), tuple(sorted(set(reads))), tuple(strengths or default))
 
 
+def neighbours(block: int, n_layers: int) -> list[int]:
+    """The block and those beside it, where a method that steers several blocks steers."""
+    return [near for near in (block - 1, block, block + 1) if 0 <= near < n_layers]
+
+
 @dataclass(frozen=True)
 class Choice:
     """A method's setting and what it scored on validation."""

@@ -1,7 +1,6 @@
 """Many networks of L2S trained side by side: a sweep's hundred fits in the time of a few."""
 
 from collections.abc import Sequence
-from inspect import signature
 from typing import Any
 
 import torch
@@ -9,13 +8,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from methods import L2S, Contrasts, CosineWeight
+from methods.l2s import DEFAULTS
 from methods.training import Weights, initial_weights, row_losses
 
 NUMBERS = 200_000_000  # of training data that one group may hold, which is 0.8 GB in float32
 # What is trained here; a fit that asks for anything else is made by itself.
 KNOWN = {"hidden", "activation", "init", "mse_weight", "l1_weight", "cosine_weight", "learning_rate", "epochs"}
 KNOWN |= {"batch_size", "seed"}
-DEFAULTS = {name: option.default for name, option in signature(L2S.fit).parameters.items() if name != "train"}
 
 
 def fit_together(trains: Sequence[Contrasts], seeds: Sequence[int], **options: Any) -> list[L2S]:

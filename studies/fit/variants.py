@@ -11,6 +11,7 @@ from torch import Tensor
 from interv import Op
 from methods import L2S, Contrasts, Query
 from methods.steerer import Fitted, Strength
+from studies.fit.selection import neighbours
 from studies.fit.setting import Setting
 from studies.recipes.completions import EMBEDDED_GROUPS
 from studies.recipes.recipe import Recipe
@@ -100,7 +101,7 @@ def variants(recipe: Recipe, reads: int, writes: int, n_layers: int, pairs: int,
     made += [Variant("context", place, {"context": place}) for place in contexts if place != recipe.context]
     groups = () if recipe.equalise else (EMBEDDED_GROUPS if recipe.task == "shapes_safety" else (("yes",), ("no",)))
     made.append(Variant("equalise", "no" if recipe.equalise else "yes", {"equalise": groups}))
-    near = tuple(layer for layer in (writes - 1, writes, writes + 1) if 0 <= layer < n_layers)
+    near = tuple(neighbours(writes, n_layers))
     made.append(Variant("layers", "+".join(map(str, near)), writes=near))
     return made
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from interv import VLM, Prompt, Site
-from methods import STEERERS, Contrasts, Query, load_steerer, steer
+from methods import EXTENSIONS, L2S, STEERERS, Contrasts, L2SGated, NormRnd, Query, load_steerer, steer
 from methods.steerer import Fitted
 from tests.property.cases import Ask, Case
 from tests.property.reference import bitwise, close
@@ -49,6 +49,20 @@ def agnostic_direction() -> Tensor:
     return torch.linspace(-1, 1, WIDTH)
 
 
+def fitted(method: type[Fitted], train: Contrasts, **settings: Any) -> Any:
+    """The method fitted; a gate learns from contrasts of which those with a negative first number need nothing."""
+    if method is not L2SGated:
+        return method.fit(train, **settings)
+    parted = replace(train, scale=needing(train.context).float())
+    if not settings.keys() - {"seed"}:
+        return L2SGated.fit(parted, **settings)
+    return L2SGated.fit(parted, network=L2S.fit(train, **settings))
+
+
+def needing(context: Tensor) -> Tensor:
+    return context[:, 0] > 0
+
+
 def query(seed: int = 1, rows: int = 5) -> Query:
     context = torch.randn(rows, WIDTH, generator=torch.Generator().manual_seed(seed))
     return Query(context, planted(context))
@@ -77,7 +91,7 @@ def check_fit_depends_on_data_and_seed_alone(method: type[Fitted], seed: int = 0
     for state in (1, 2):
         torch.manual_seed(state)
         expected = torch.get_rng_state()
-        found.append(method.fit(train))
+        found.append(fitted(method, train))
         assert torch.equal(torch.get_rng_state(), expected), "fit drew from the global generator"
     same_ops(found[0].ops(query()), found[1].ops(query()))
     for name, value in before.items():
@@ -87,13 +101,13 @@ def check_fit_depends_on_data_and_seed_alone(method: type[Fitted], seed: int = 0
 def check_seed_is_used(method: type[Fitted]) -> None:
     """Where a method takes a seed, another one gives another result."""
     train = contrasts()
-    one, other = (method.fit(train, seed=seed) for seed in (0, 1))  # type: ignore[call-arg]
+    one, other = (fitted(method, train, seed=seed) for seed in (0, 1))
     assert not torch.equal(one.ops(query())[0].vector, other.ops(query())[0].vector)
 
 
 def check_each_prompt_is_steered_by_itself(method: type[Fitted], seed: int = 1, rows: int = 5) -> None:
     """Row i of the ops is what the ops of row i alone are, and asking changes nothing."""
-    steerer, whole = method.fit(contrasts()), query(seed, rows)
+    steerer, whole = fitted(method, contrasts()), query(seed, rows)
     ops = steerer.ops(whole)
     for row in range(rows):
         alone = Query(whole.context[row : row + 1], whole.vectors[row : row + 1])
@@ -102,7 +116,7 @@ def check_each_prompt_is_steered_by_itself(method: type[Fitted], seed: int = 1, 
 
 
 def check_saved_is_loaded(method: type[Fitted], folder: Path) -> None:
-    steerer = replace(method.fit(contrasts()), scope="all")
+    steerer = replace(fitted(method, contrasts()), scope="all")
     steerer.save(folder)
     again = load_steerer(folder)
     assert type(again) is method
@@ -113,7 +127,7 @@ def check_saved_is_loaded(method: type[Fitted], folder: Path) -> None:
 
 
 def check_ops_say_where_and_whose(method: type[Fitted]) -> None:
-    for op in method.fit(contrasts()).ops(query(), 1.5):
+    for op in fitted(method, contrasts()).ops(query(), 1.5):
         assert (op.site, op.scope, op.strength, op.fingerprint) == (Site(0), "response", 1.5, "f" * 16)
 
 
@@ -124,8 +138,8 @@ def check_planted_direction_is_found(method: type[Fitted], seed: int = 0) -> Non
     if name in ("NoSteering", "PromptSteering"):
         assert method.fit(train).ops(asked) == ()
         return
-    settings: dict[str, Any] = {"epochs": 150, "learning_rate": 3e-3} if name == "L2S" else {}
-    vector = method.fit(train, **settings).ops(asked)[0].vector
+    settings: dict[str, Any] = {"epochs": 150, "learning_rate": 3e-3} if name.startswith("L2S") else {}
+    vector = fitted(method, train, **settings).ops(asked)[0].vector
     mean = planted(train.context).mean(0)
     match name:
         case "MeanSteering":
@@ -138,7 +152,11 @@ def check_planted_direction_is_found(method: type[Fitted], seed: int = 0) -> Non
             assert abs(cosine_similarity(vector, mean, dim=0)) < 0.9
         case "P2S":
             bitwise(vector, asked.vectors)
-        case "L2S":
+        case "L2SGated":
+            true, acting = planted(asked.context), vector.abs().sum(dim=1) > 0
+            assert (acting == needing(asked.context)).float().mean() >= 0.85
+            assert cosine_similarity(vector, true, dim=1)[acting].mean() > 0.95
+        case "L2S" | "L2SLayers":
             true = planted(asked.context)
             assert cosine_similarity(vector, true, dim=1).mean() > 0.95
             assert ((vector - true).norm(dim=1) < 0.6 * (mean - true).norm(dim=1)).float().mean() > 0.9
@@ -151,7 +169,7 @@ def check_batch_is_steered_row_by_row(vlm: VLM, method: type[Fitted]) -> None:
     generator = torch.Generator().manual_seed(0)
     state = [torch.randn(16, width, generator=generator) for _ in range(4)]
     train = Contrasts(*state[:3], ("a",) * 16, ("",) * 16, vlm.n_layers - 2, 0, vlm.fingerprint, state[3])
-    steerer, vectors = method.fit(train), state[3][: len(case.asks)]
+    steerer, vectors = fitted(method, train), state[3][: len(case.asks)]
     whole = steer(vlm, case.prompts(), steerer, strength=2.0, max_new_tokens=4, vectors=vectors)
     for row, prompt in enumerate(case.prompts()):
         alone = steer(vlm, [prompt], steerer, strength=2.0, max_new_tokens=4, vectors=vectors[row : row + 1])
@@ -162,7 +180,7 @@ def check_batch_is_steered_row_by_row(vlm: VLM, method: type[Fitted]) -> None:
     assert vlm.generate(asked, ops, max_new_tokens=4).token_ids == whole.token_ids
 
 
-every_method = pytest.mark.parametrize("method", STEERERS, ids=lambda method: method.__name__)
+every_method = pytest.mark.parametrize("method", [*STEERERS, *EXTENSIONS], ids=lambda method: method.__name__)
 
 
 @every_method
@@ -171,7 +189,7 @@ def test_fit_depends_on_data_and_seed_alone(method: type[Fitted], seed: int) -> 
     check_fit_depends_on_data_and_seed_alone(method, seed)
 
 
-@pytest.mark.parametrize("method", [method for method in STEERERS if method.__name__ in ("NormRnd", "L2S")])
+@pytest.mark.parametrize("method", [NormRnd, L2S, *EXTENSIONS])
 def test_seed_is_used(method: type[Fitted]) -> None:
     check_seed_is_used(method)
 

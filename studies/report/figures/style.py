@@ -34,8 +34,12 @@ COLORS = {
     "ADHH": "#a63d40",
     "RandomHeads": "#c9a0a1",
     "VCD": "#4b7f52",
+    "L2SGated": "#b8632b",
+    "L2SLayers": "#e5884d",
     "L2SWithPAI": "#8f3f00",
     "L2SWithADHH": "#f0a36b",
+    "LoRA": "#2f6f5e",
+    "FullFineTuning": "#17494d",
     "LogitThreshold": "#009e73",
     "ConstantDirection": "#5a9e8a",
 }
