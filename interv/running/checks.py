@@ -156,17 +156,22 @@ def _check_edit(op: Edit, model: PreTrainedModel, layout: Layout, rows: int | No
                 f"({torch.finfo(model.dtype).max:.3g}); make it smaller, or load the model in bfloat16."
             )
     width = part_of(op.site, layout, model).width
-    devices = {parameter.device for parameter in model.parameters()}
     for name, tensor in op.tensors.items():
         if width is not None and tensor.shape[-1] != width:
             raise ValueError(f"The {name} for {op.site} has width {tensor.shape[-1]}; this model's is {width} there.")
-        if tensor.device.type != "cpu" and tensor.device not in devices:
-            raise ValueError(
-                f"The {name} for {op.site} is on {tensor.device}, the model on {', '.join(map(str, devices))}; "
-                "move it to the CPU or to the model."
-            )
+        if tensor.device.type != "cpu":  # a walk over all weights, for an op in every block of every reply
+            _check_device(name, tensor, op.site, model)
     if op.fingerprint not in (None, fingerprint):
         raise ValueError(
             f"The op at {op.site} was captured from model {op.fingerprint}, this one is {fingerprint}; "
             "capture it again from this model."
+        )
+
+
+def _check_device(name: str, tensor: Tensor, site: Site, model: PreTrainedModel) -> None:
+    devices = {parameter.device for parameter in model.parameters()}
+    if tensor.device not in devices:
+        raise ValueError(
+            f"The {name} for {site} is on {tensor.device}, the model on {', '.join(map(str, devices))}; "
+            "move it to the CPU or to the model."
         )

@@ -4,12 +4,13 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from more_itertools import map_reduce
+from more_itertools import chunked, map_reduce
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from interv import VLM, Prompt
 from interv.prompts.images import shown_by
 from interv.prompts.rendering import PromptError
+from studies.fit.method_traits import needs_vectors
 from studies.fit.setting import Setting
 from studies.measure import Row
 from studies.run.results import Results, key
@@ -19,6 +20,7 @@ from studies.tasks.task import Example, Split, Task
 # Examples, and the settings to answer them in: each inner list is decoded as one batch.
 Work = tuple[Sequence[Example], Sequence[Sequence[Setting]]]
 Chunk, Group = TypeVar("Chunk"), TypeVar("Group")
+LOOKED_AT = 8  # images that are tried at once
 PROMPTS = 32  # in a batch at least, where there are as many: only beyond these are settings put side by side
 
 
@@ -37,28 +39,30 @@ class Workers(Protocol):
 def readable(examples: Iterable[Example], results: Results, vlm: VLM | None = None) -> list[Example]:
     """The examples whose images open and, where it is given, fit the model; the others are noted in the results by id.
 
-    Each image is looked at once.
+    Each image is looked at once, together with others: one by one where something is wrong with some of these.
     """
     looked: dict[Hashable, str] = {}
     good = []
-    for example in examples:
-        images = shown_by(example.prompt)
-        if images not in looked:
-            looked[images] = _flaw(example.prompt, vlm)
-        if looked[images]:
-            results.skip(example.id, looked[images])
-        else:
-            good.append(example)
+    for chunk in chunked(examples, LOOKED_AT):
+        new = list({shown: one for one in chunk if (shown := shown_by(one.prompt)) not in looked}.items())
+        fine = vlm is not None and len(new) > 1 and not _flaw([example.prompt for _, example in new], vlm)
+        looked |= {shown: "" if fine else _flaw([example.prompt], vlm) for shown, example in new}
+        for example in chunk:
+            if looked[shown_by(example.prompt)]:
+                results.skip(example.id, looked[shown_by(example.prompt)])
+            else:
+                good.append(example)
     return good
 
 
-def _flaw(prompt: Prompt, vlm: VLM | None) -> str:
-    """Why the prompt cannot be answered, "" where it can."""
+def _flaw(prompts: Sequence[Prompt], vlm: VLM | None) -> str:
+    """Why these prompts cannot be answered, "" where they can."""
     try:
         if vlm is None:
-            prompt.images()
+            for prompt in prompts:
+                prompt.images()
         else:
-            vlm.encode([prompt])
+            vlm.encode(prompts)
     except PromptError as error:
         return error.reason
     except ValueError as error:
@@ -101,8 +105,9 @@ def answer(
 
     def unit(chunk: Sequence[Example], groups: Sequence[Sequence[Setting]]) -> Unit:
         prompts = [groups[0][0].steerer.rewrite(example.prompt) for example in chunk]
-        steerers = {setting.steerer.writes: setting.steerer for group in groups for setting in group}
-        vectors = {} if oracle is None else {at: own_vectors(oracle, chunk, one) for at, one in steerers.items()}
+        every = [setting.steerer for group in groups for setting in group]
+        oracles = {one.writes: one for one in every if needs_vectors(type(one))}
+        vectors = {} if oracle is None else {at: own_vectors(oracle, chunk, one) for at, one in oracles.items()}
         numbers = [[place[id(setting)] for setting in group] for group in groups]
         return Unit(prompts, [context_of(prompt) for prompt in prompts], numbers, vectors)
 

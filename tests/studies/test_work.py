@@ -1,19 +1,27 @@
 """Several questions about one image are no independent ones: intervals that know it cover the truth."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 
 from interv import Prompt
+from methods import ADHH, P2S, Contrasts
 from studies.calibrate.regret import halved
+from studies.fit.setting import Setting
 from studies.measure import YES_NO, Row, difference, estimate, ratio, table
 from studies.measure.fidelity import averaged
 from studies.measure.geometry import alike
 from studies.report.validation import apart
-from studies.run.answer import row_of
+from studies.run.answer import answer, row_of
+from studies.run.results import Results
+from studies.run.work import Job, Unit
 from studies.tasks import TASKS, Example
+from tests.tiny_models import build
 
 IMAGES, QUESTIONS = 60, 6
 ACCURACY = YES_NO[:1]
@@ -90,3 +98,30 @@ def test_choosing_and_judging_share_no_unit() -> None:
         assert not {example.unit for example in one} & {example.unit for example in other}
         assert len(one) + len(other) == len(examples)
         assert min(len(one), len(other)) >= 4
+
+
+def test_the_oracle_alone_is_given_vectors(tmp_path: Path) -> None:
+    """Others may act at blocks of which no contrasts were captured: heads anywhere, for instance."""
+
+    class Seeing:
+        count = 1
+        units: ClassVar[list[Unit]] = []
+
+        def answers(self, job: Job, units: Iterable[Unit]) -> Iterator[list[list[str]]]:
+            for unit in units:
+                self.units.append(unit)
+                yield [["yes"] * len(unit.prompts) * len(group) for group in unit.groups]
+
+    def oracle(reads: int, writes: int) -> Contrasts:
+        assert (reads, writes) == (0, 1), "these alone were captured"
+        ids = tuple(example.id for example in examples)
+        return Contrasts(*torch.ones(3, len(ids), 4), ("",) * len(ids), ids, reads, writes, "")
+
+    task = TASKS["shapes_pope"]()
+    examples = task.prompts("val")[:2]
+    settings = [Setting(P2S(0, 1, ""), 1.0), Setting(ADHH(2, 2, "", ((2, 0),)), 1.0)]
+    with Results.open(tmp_path, {}) as results:
+        how = {"batch_size": 1, "oracle": oracle, "workers": Seeing()}
+        answer(build("random-llava"), task, "val", examples, settings, results, **how)
+        assert len(results.done) == 4
+    assert {tuple(unit.vectors) for unit in Seeing.units} == {(1,)}
