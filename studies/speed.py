@@ -20,22 +20,22 @@ from studies.run.arguments import check_arguments, known
 from studies.run.checkpoint import check_device, check_dtype
 from studies.run.command_line import run_study
 from studies.run.results import write_json, write_text
-from studies.timing import contests, scale
+from studies.timing import contests, replies, scale
 from studies.timing.models import SIZES, Contestants, contestants, pairs
 from studies.timing.rounds import timed
 from studies.timing.tables import figure, machine, markdown, placed
 
-Kind = Literal["capture", "sweep", "generation", "hooks", "training", "scale"]
+Kind = Literal["capture", "sweep", "generation", "methods", "hooks", "training", "scale"]
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Time capture, a sweep, steered generation and training, and measure what capture and training hold."""
+    """Time capture, a sweep, replies by each method and training, and measure what capture and training hold."""
 
     model: str = "random-40m"  # random-40m or random-7b (LLaVA-1.5-7B's shape), both with 576 image tokens
     device: str = "cpu"
     dtype: str = "float32"
-    contests: tuple[Kind, ...] = ("capture", "sweep", "generation", "hooks", "training", "scale")
+    contests: tuple[Kind, ...] = ("capture", "sweep", "generation", "methods", "hooks", "training", "scale")
     items: int = 2  # contrast pairs in a capture
     questions: int = 6  # contrast pairs about one image; in POPE's three files there are up to 18
     layers: int = 12  # layers of the capture sweep
@@ -66,6 +66,8 @@ def held(arguments: Arguments, on: Contestants) -> Iterator[contests.Contest]:
     if "generation" in arguments.contests:
         yield contests.generation_contest(on, items, 64)
         yield contests.generation_contest(on, items, 1)
+    if "methods" in arguments.contests:
+        yield replies.methods_contest(on, items, 32)
     if "hooks" in arguments.contests:
         yield contests.cache_contest(on, items, everything=False)
         yield contests.cache_contest(on, items, everything=True)

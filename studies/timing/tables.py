@@ -53,6 +53,7 @@ def markdown(result: dict[str, Any]) -> str:
             + ".",
             "",
             *_first_token(result["times"]),
+            *_by_method(result["times"]),
         ]
     if result["memory"]:
         lines += [
@@ -80,6 +81,16 @@ def _first_token(times: Sequence[Record]) -> list[str]:
         f"The first token comes {1000 * later:.1f} ms later than unsteered; a decode step takes {1000 * step:.1f} ms.",
         "",
     ]
+
+
+def _by_method(times: Sequence[Record]) -> list[str]:
+    """How many times as long a reply takes by each method as an unsteered one, quickest first."""
+    ours = [r for r in times if r["what"].endswith("by method") and r["who"].startswith("this toolkit, ")]
+    if not ours:
+        return []
+    ours.sort(key=lambda record: -record["ratio"])
+    named = [f"{record['who'].removeprefix('this toolkit, ')} {1 / record['ratio']:.2f}" for record in ours]
+    return [f"A reply takes, in multiples of an unsteered one: {', '.join(named)}.", ""]
 
 
 def placed(page: str, name: str, section: str) -> str:

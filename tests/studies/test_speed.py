@@ -1,6 +1,7 @@
 """The benchmark at its smallest: contestants that disagree are refused, and the page gets its table."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_contest_runs_and_its_contestants_agree() -> None:
     arguments = speed.Arguments(
         model="random-tiny",
-        contests=("capture", "sweep", "generation", "hooks", "training"),
+        contests=("capture", "sweep", "generation", "methods", "hooks", "training"),
         layers=2,
         questions=3,
         settings=3,
@@ -36,12 +37,14 @@ def test_every_contest_runs_and_its_contestants_agree() -> None:
     )
     result = speed.measure(arguments)
     assert [record["what"] for record in result["times"] if record["who"].startswith(("published", "unsteered"))]
-    assert len({record["what"] for record in result["times"]}) == 10
+    assert len({record["what"] for record in result["times"]}) == 11
     equal = {record["what"]: record["equal"] for record in result["times"]}
     assert equal["3 settings x 8 tokens"] == "6 of 6 replies equal to the last token"
     assert equal["64 tokens, steered by L2S"] == "3 of 3 replies equal to the last token"
     assert "replies equal to the last token" in equal["32 tokens, edited"]
+    assert equal["32 tokens, by method"] == "12 of 12 replies equal to the last token at strength 0"
     text = markdown(result)
+    assert re.search(r"in multiples of an unsteered one: .*\bADHH \d", text)
     assert "The first token comes" in text
     assert all(record["who"] in text for record in result["times"])
     assert figure(result).axes
