@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-faults check speed clean
+.PHONY: demo methods test test-slow test-faults check speed clean
 
 # The two tasks run side by side, a core each; the second one's output waits for the first.
 demo: .venv/installed
@@ -10,6 +10,16 @@ demo: .venv/installed
 	$(BIN)/python studies/compare.py --task shapes_safety --threads 1 > results/shapes_safety.log 2>&1 & \
 	$(BIN)/python studies/compare.py --task shapes_pope --threads 1; status=$$?; \
 	wait $$! || status=$$?; cat results/shapes_safety.log; exit $$status
+
+# Every method and fine-tuning on both tasks and both embedded models, and the table of docs/methods.md from them.
+methods: .venv/installed
+	for model in tiny-llava tiny-qwen2vl; do for task in shapes_pope shapes_safety; do \
+		$(BIN)/python studies/compare.py --methods all --task $$task --model $$model --threads 1 \
+			--out results/methods/$$task-$$model && \
+		$(BIN)/python studies/finetuning.py --task $$task --model $$model --threads 1 \
+			--out results/finetuning/$$task-$$model || exit 1; \
+	done; done
+	$(BIN)/python studies/overview.py results/methods/* --tuned results/finetuning/* --write docs/methods.md
 
 speed: .venv/installed
 	$(BIN)/python studies/speed.py --model random-40m --write docs/performance.md
