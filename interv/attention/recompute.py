@@ -93,12 +93,16 @@ def acted(acts: Sequence[Act], heads: Heads, output: Tensor, weights: Tensor | N
     if not asked:
         return output, weights
     index = _queries(asked)
-    part = _Part(heads.only(index), index, asked)
+    part = _Part(heads, asked) if index is None else _Part.of(heads, asked, index)
     scores = part.through(SCORES, part.heads.scores())
     new = part.through(WEIGHTS, part.heads.weights(scores))
     if part.entries is None:
         return output, weights
-    changed = torch.where(part.entries.transpose(1, 2), part.heads.output(new), output[:, index])
+    entries = part.entries.transpose(1, 2)
+    if index is None:
+        weights = weights if weights is None else torch.where(part.entries, new, weights)
+        return torch.where(entries, part.heads.output(new), output), weights
+    changed = torch.where(entries, part.heads.output(new), output[:, index])
     if weights is not None:
         weights = weights.index_copy(2, index, torch.where(part.entries, new, weights[:, :, index]))
     return output.index_copy(1, index, changed), weights
@@ -107,10 +111,15 @@ def acted(acts: Sequence[Act], heads: Heads, output: Tensor, weights: Tensor | N
 class _Part:
     """The queries that are asked for, and the entries among them that edits have changed so far."""
 
-    def __init__(self, heads: Heads, index: Tensor, asked: list[tuple[Act, Tensor]]) -> None:
+    def __init__(self, heads: Heads, asked: list[tuple[Act, Tensor]]) -> None:
         self.heads = heads
         self.entries: Tensor | None = None
-        self._asked = [(replace(act, step=act.step.only(index)), where[:, index]) for act, where in asked]
+        self._asked = asked
+
+    @classmethod
+    def of(cls, heads: Heads, asked: list[tuple[Act, Tensor]], index: Tensor) -> "_Part":
+        there = [(replace(act, step=act.step.only(index)), where[:, index]) for act, where in asked]
+        return cls(heads.only(index), there)
 
     def through(self, hook: str, values: Tensor) -> Tensor:
         """The values at the hook, after what its ops do there in the order of the list."""
@@ -157,11 +166,13 @@ def _rotated(act: Act, heads: Heads) -> Tensor:
     return by_query if act.op.site.head is not None else by_query.flatten(2)
 
 
-def _queries(asked: list[tuple[Act, Tensor]]) -> Int[Tensor, " query"]:
-    """The queries that some op asks for: of a prompt nearly always the last alone."""
+def _queries(asked: list[tuple[Act, Tensor]]) -> Int[Tensor, " query"] | None:
+    """The queries that some op asks for: of a prompt nearly always the last alone. None where there is just one."""
     where = asked[0][1]
+    if where.shape[1] == 1:
+        return None
     whole = any(act.op.scope == "all" and not isinstance(act.op, Capture | AttentionEdit) for act, _ in asked)
-    if where.shape[1] == 1 or whole:
+    if whole:
         return torch.arange(where.shape[1], device=where.device)
     return torch.stack([where for _, where in asked]).flatten(0, 1).any(0).nonzero().flatten()
 

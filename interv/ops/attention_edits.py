@@ -98,11 +98,13 @@ class AttentionEdit(Edit):
         number = torch.as_tensor(self.strength, dtype=torch.float32, device=values.device).reshape(-1)
         strength = (number if len(number) == 1 else repeated(number, rows))[:, None, None, None]
         reached = where[:, None, :, None] & columns.any(-1, keepdim=True)
-        entries = reached & self._heads(heads, values.device)[None, :, None, None] & (strength != 0)
+        entries = reached & (strength != 0)
+        if self.chosen_heads is not None:
+            entries = entries & self._heads(heads, values.device)[None, :, None, None]
         judged = fired = None
         fires = self.fires(values, columns)
         if fires is not None:
-            judged, entries = entries.sum((1, 2, 3)), entries & fires
+            judged, entries = entries.expand_as(fires).sum((1, 2, 3)), entries & fires
             fired = entries.sum((1, 2, 3))
         new = self.change(values, columns, strength)
         if new.shape != values.shape or new.dtype != values.dtype:
@@ -119,9 +121,7 @@ class AttentionEdit(Edit):
         return self.edited(hidden.transpose(1, 2), where, step).values.transpose(1, 2)
 
     def _heads(self, heads: int, device: torch.device) -> Bool[Tensor, " head"]:
-        if self.chosen_heads is None:
-            return torch.ones(heads, dtype=torch.bool, device=device)
-        chosen = torch.tensor(list(self.chosen_heads), device=device)
+        chosen = torch.tensor(list(self.chosen_heads or ()), device=device)
         return (torch.arange(heads, device=device)[:, None] == chosen).any(1)
 
     def reaches(self, rows: Tensor) -> Bool[Tensor, " batch"]:

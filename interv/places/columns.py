@@ -1,6 +1,6 @@
 """What a token attends to, told apart by kind: the columns of attention."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -56,12 +56,15 @@ class Columns:
 
     prompt: PromptColumns
     seen: int
+    _made: dict[tuple[str, int], Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def of(self, kind: ColumnKind, width: int) -> Bool[Tensor, "batch {width}"]:
-        """The columns of a kind among the `width` that a block attends to."""
-        prompt = self.prompt.kinds[kind][:, : self.seen]
-        reply = self.prompt.behind[kind][:, None].expand(-1, self.seen - prompt.shape[1])
-        return in_block(torch.cat([prompt, reply], dim=1), width, False)
+        """The columns of a kind among the `width` that a block attends to; made once for all blocks that ask."""
+        if (kind, width) not in self._made:
+            prompt = self.prompt.kinds[kind][:, : self.seen]
+            reply = self.prompt.behind[kind][:, None].expand(-1, self.seen - prompt.shape[1])
+            self._made[kind, width] = in_block(torch.cat([prompt, reply], dim=1), width, False)
+        return self._made[kind, width]
 
 
 def in_block(values: Tensor, width: int, fill: float | bool) -> Tensor:

@@ -48,6 +48,8 @@ class Step:
 
     def where(self, scope: Scope) -> Bool[Tensor, "batch seq"]:
         """The tokens of this forward that lie in the scope."""
+        if self.alike and self.holds(scope):
+            return next(getattr(self, kind) for kind in _KINDS[scope] if kind in self.kinds)
         first, *others = (getattr(self, kind) for kind in _KINDS[scope])
         return first | others[0] if others else first
 

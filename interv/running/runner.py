@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -96,6 +97,7 @@ def reply_steps(encoded: Encoded, plan: Plan) -> Callable[[int], Step]:
         return lambda count: replace(steps[1 if count else 0], number=count)
     columns = _columns_of(encoded)
 
+    @lru_cache(maxsize=1)  # each block asks for the same
     def step(count: int) -> Step:
         grown = replace(columns, seen=columns.seen + count)
         return replace(steps[1 if count else 0], number=count, columns=grown)

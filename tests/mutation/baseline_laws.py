@@ -1,4 +1,4 @@
-"""The laws of the other systems as plain functions of a model."""
+"""The laws of the other systems, and of what goes beyond the paper, as plain functions of a model."""
 
 from functools import partial
 
@@ -8,6 +8,7 @@ from tests.property import test_law_14_baselines as law_14
 from tests.unit import test_attention_methods as attention_methods
 from tests.unit import test_cast as cast
 from tests.unit import test_iti as iti
+from tests.unit import test_l2s_extensions as extensions
 from tests.unit import test_second_stream as streams
 
 BASELINE_LAWS: dict[str, Check] = {
@@ -33,4 +34,7 @@ BASELINE_LAWS: dict[str, Check] = {
     "14 a planted head is found": lambda vlm: iti.check_planted_head_is_found(),
     "14 heads are judged on unseen pairs": lambda vlm: iti.check_heads_are_judged_on_unseen_pairs(),
     "14 chosen heads alone change": iti.check_chosen_heads_alone_change,
+    "12 a row that is left alone keeps its bits": extensions.check_a_row_that_is_left_alone_keeps_its_bits,
+    "12 both kinds count alike for the gate": lambda vlm: extensions.check_both_kinds_count_alike_for_the_gate(),
+    "12 each block gets its own direction": lambda vlm: extensions.check_each_block_gets_its_own_direction(),
 }

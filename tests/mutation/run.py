@@ -11,6 +11,7 @@ from tests.mutation import (  # noqa: F401  they add to FAULTS
     attention_faults,
     baseline_faults,
     cache_faults,
+    extension_faults,
     method_faults,
     op_faults,
     quiet_faults,

@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 from interv import VLM, Site
-from methods import L2S, Contrasts, L2SGated, L2SLayers, Query, ask, load_steerer, steer
+from methods import L2S, Contrasts, L2SGated, L2SLayers, Query, ShardedContrasts, ask, load_steerer, steer
 from tests.baselines import bank, contrasts, sixteen
 from tests.property.reference import bitwise, close
 from tests.property.test_law_12_steerers import contrasts as synthetic
@@ -50,7 +50,8 @@ def test_a_gate_that_always_acts_is_l2s(small: VLM) -> None:
     assert not torch.equal(asked.logits(small, [asked.run(always, 2.0)]), plain)
 
 
-def test_a_row_that_is_left_alone_keeps_its_bits_beside_one_that_is_steered(small: VLM) -> None:
+def check_a_row_that_is_left_alone_keeps_its_bits(small: VLM) -> None:
+    """Beside one that is steered."""
     steerer, _ = gated(small)
     prompts = sixteen("L2S")[:3]
     asked = ask(small, prompts, [steerer])
@@ -70,6 +71,10 @@ def test_zero_strength_changes_nothing(small: VLM) -> None:
         bitwise(asked.logits(small, [asked.run(steerer, 0.0)]), small.logits(asked.prefill))
 
 
+def test_a_row_that_is_left_alone_keeps_its_bits(small: VLM) -> None:
+    check_a_row_that_is_left_alone_keeps_its_bits(small)
+
+
 def test_contrasts_that_cannot_tell_are_refused() -> None:
     train = synthetic()
     with pytest.raises(ValueError, match="Each of the 96 training contrasts needs something"):
@@ -80,7 +85,7 @@ def test_contrasts_that_cannot_tell_are_refused() -> None:
         L2SGated.fit(parted(train), network=replace(L2S.fit(train, **QUICK), reads=7))
 
 
-def test_both_kinds_count_alike_for_the_gate() -> None:
+def check_both_kinds_count_alike_for_the_gate() -> None:
     """A tenth of the rows need nothing, and are found as well as the others."""
     train = synthetic(pairs=400)
     few = train.context[:, 0] < -1.28
@@ -92,6 +97,10 @@ def test_both_kinds_count_alike_for_the_gate() -> None:
     assert acting[~spared].float().mean() > 0.8
 
 
+def test_both_kinds_count_alike_for_the_gate() -> None:
+    check_both_kinds_count_alike_for_the_gate()
+
+
 def test_one_block_is_l2s() -> None:
     train, judged = synthetic(), synthetic(1)
     for validation in (None, judged):
@@ -101,7 +110,7 @@ def test_one_block_is_l2s() -> None:
         assert alone.ops(query(), 1.5)[0].strength == 1.5
 
 
-def test_each_block_gets_its_own_direction() -> None:
+def check_each_block_gets_its_own_direction() -> None:
     """The second block's vectors are the first's turned over and ten times as long."""
     train = synthetic()
     far = replace(train, positive=train.negative - 10 * train.vectors, writes=5)
@@ -114,6 +123,10 @@ def test_each_block_gets_its_own_direction() -> None:
     assert cosine_similarity(near.vector, true, dim=1).mean() > 0.95
     assert cosine_similarity(turned.vector, -true, dim=1).mean() > 0.95
     assert turned.vector.norm(dim=1).mean() > 3 * near.vector.norm(dim=1).mean()
+
+
+def test_each_block_gets_its_own_direction() -> None:
+    check_each_block_gets_its_own_direction()
 
 
 def test_rows_by_themselves_at_several_blocks(small: VLM) -> None:
@@ -160,8 +173,6 @@ def test_contrasts_that_do_not_go_together_are_refused() -> None:
 
 def test_shards_give_the_network_of_the_whole(tmp_path: Path) -> None:
     """In parts that lie apart, at two blocks."""
-    from methods import ShardedContrasts
-
     first, second = synthetic(), replace(synthetic(2), context=synthetic().context, writes=5)
     cut = [ShardedContrasts((one.rows(range(40)), one.rows(range(40, 96)))) for one in (first, second)]
     options = {"init": "random", "epochs": 2}
