@@ -51,8 +51,9 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> None:
     bitwise(one["logits"], other["logits"])
 
 
-@each_kind
-def test_lessons_are_learnt_by_heart_and_the_model_is_back_afterwards(small: VLM, kind: Kind) -> None:
+@pytest.mark.parametrize(("name", "kind"), zip(RANDOM, KINDS, strict=True))
+def test_lessons_are_learnt_by_heart_and_the_model_is_back_afterwards(name: str, kind: Kind) -> None:
+    small = build(name)
     before, fingerprint, mode = state(small), small.fingerprint, small.model.training
     with tuned(small, lessons(), Tuning(kind, RATES[kind], epochs=40, batch_size=4)) as trained:
         replies = small.generate([prompt for prompt, _ in lessons()], max_new_tokens=20)
@@ -122,8 +123,8 @@ def test_a_padded_batch_has_the_losses_of_its_rows(small: VLM) -> None:
 
 
 @each_kind
-def test_the_same_seed_gives_the_same_model_and_draws_from_no_global_one(small: VLM, kind: Kind) -> None:
-    found = []
+def test_the_same_seed_gives_the_same_model_and_draws_from_no_global_one(kind: Kind) -> None:
+    small, found = build("random-llava"), []
     for stands, seed in ((1, 0), (2, 0), (3, 1)):
         torch.manual_seed(stands)
         before = torch.get_rng_state()
@@ -161,8 +162,8 @@ def unchecked(kind: Any) -> None:
 def test_wanted_replies_are_whole_and_right(name: str) -> None:
     """Answers to the question as it is asked; of the safety task without the label that led to them."""
     vlm, task = build("tiny-llava"), TASKS[name]()
-    chosen = range(0, len(task.prompts("train")), 60)
-    examples, pairs = ([every[place] for place in chosen] for every in (task.prompts("train"), task.pairs("train")))
+    chosen = range(0, len(task.prompts("val")), 60)
+    examples, pairs = ([every[place] for place in chosen] for every in (task.prompts("val"), task.pairs("val")))
     found = wanted_replies(vlm, task, examples, pairs, batch_size=8)
     target = {id(example.prompt): example.target for example in examples}
     assert len(found) > 0.8 * len(examples)

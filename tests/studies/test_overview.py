@@ -55,7 +55,7 @@ def test_one_table_of_all_models_with_what_methods_cost(tmp_path: Path) -> None:
     lines = {line.split(" | ")[0].removeprefix("| "): line for line in text.splitlines() if line.startswith("| ")}
     reached, costs = text.split("### What they cost")
     assert [line.split(" | ")[0] for line in reached.splitlines()[4:7]] == ["| NoSteering", "| PAI", "| LoRA"]
-    assert "tiny-llava: over refusal | tiny-llava: valid | tiny-qwen2vl: appropriate" in reached
+    assert "tiny-llava: over refusal | tiny-llava: well formed | tiny-qwen2vl: appropriate" in reached
     assert "| PAI | 0.500 [0.400 to 0.600] | 0.250 [0.150 to 0.350] |" + 4 * f" {NOTHING[0]} |" in reached
     assert lines["PAI"] == "| PAI | 2.5 | 1.25 | 1.5 |"
     assert lines["LoRA"] == "| LoRA | 20.0 | 1.00 | 5,000.0 |"
