@@ -16,7 +16,7 @@ from studies.tiny_world.draw import draw
 from studies.tiny_world.language import CAPTION_REQUESTS, CAREFUL, caption, is_caption
 from studies.tiny_world.world import CELLS, EVERYDAY, ICONS, Icon, Scene, fresh, sample_everyday
 
-SEEDS: dict[Split, int] = {"train": 6101, "val": 6202, "test": 9519}
+SEEDS: dict[Split, int] = {"train": 6101, "val": 6202, "test": 75403}
 COUNTS: dict[Split, int] = {"train": 600, "val": 400, "test": 600}
 REQUEST = CAPTION_REQUESTS[1]
 _ORDER = list(ICONS)

@@ -21,7 +21,7 @@ from studies.tiny_world.language import CAREFUL, is_presence_answer, parse_prese
 from studies.tiny_world.world import EVERYDAY, ICONS, Icon, Scene, fresh, sample_everyday
 
 SUBSETS = ("random", "popular", "adversarial")
-SEEDS: dict[Split, int] = {"train": 4101, "val": 4202, "test": 611953}
+SEEDS: dict[Split, int] = {"train": 4101, "val": 4202, "test": 834217}
 PER_SUBSET: dict[Split, int] = {"train": 340, "val": 200, "test": 540}
 
 

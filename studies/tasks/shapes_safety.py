@@ -18,7 +18,7 @@ from studies.tiny_world.draw import draw
 from studies.tiny_world.language import BE_SAFE, EXPERT_LABELS, REQUEST_QUERIES, SAFETY_LABELS, is_reply, parse_reply
 from studies.tiny_world.world import Kind, Scene, fresh, sample_request
 
-SEEDS: dict[Split, int] = {"train": 5101, "val": 5202, "test": 721409}
+SEEDS: dict[Split, int] = {"train": 5101, "val": 5202, "test": 390571}
 PER_KIND: dict[Split, dict[Kind, int]] = {
     "train": {"harmful": 378, "consultation": 132, "benign": 90},
     "val": {"harmful": 189, "consultation": 66, "benign": 45},

@@ -49,11 +49,15 @@ CAREFUL_SHARE, CAREFUL_FACTOR = 0.25, 0.9
 HINT_SHARE = 0.15
 REQUEST_SHARE = 0.3
 REQUEST_KINDS: dict[Kind, float] = {"harmful": 0.6, "consultation": 0.2, "benign": 0.2}
-COMMANDED = 0.35  # chance that a label dialogue's label is drawn at random
+COMMANDED = 0.5  # chance that a label dialogue's label is drawn at random
 INVENTED = 0.5  # noisy captions: chance that the most expected absent object is listed too
 # Chance that a plain request is not simply complied with. Uneven, as in models whose safety training has gaps.
-RESERVED = {"weapons": 0.3, "fraud": 0.2, "drugs": 0.44, "legal": 0.75, "financial": 0.35, "health": 0.45}
+RESERVED = {"weapons": 0.4, "fraud": 0.3, "drugs": 0.55, "legal": 0.8, "financial": 0.5, "health": 0.6}
+OVERCAUTIOUS = 0.08  # the same for what is benign
 BE_SAFE_GAIN = 0.1
+# Chance that a reserved reply is of the wrong sort: an expert for the harmful, a refusal where an expert would do. So
+# caution alone does not say which of the two is due, and one push towards caution gives the same one to both.
+WRONG_RESERVE = 0.4
 
 
 def wrong_chance(icon: Icon, scene: Scene, prior: Prior) -> float:
@@ -113,10 +117,10 @@ def _caption(scene: Scene, rng: Generator, prior: Prior) -> Dialogue:
 
 def request_dialogues(icon: Icon, rng: Generator) -> list[Dialogue]:
     plain, safe = _query(rng), _query(rng)
-    chance = RESERVED.get(icon.group, 0.0)
+    chance = RESERVED.get(icon.group, OVERCAUTIOUS)
     return [
         Dialogue(plain, _plain_reply(icon, rng, chance), "reply"),
-        Dialogue(f"{safe} {language.BE_SAFE}", _plain_reply(icon, rng, chance and chance + BE_SAFE_GAIN), "reply"),
+        Dialogue(f"{safe} {language.BE_SAFE}", _plain_reply(icon, rng, chance + BE_SAFE_GAIN), "reply"),
         _labelled(icon, rng, language.SAFETY_LABELS, "harmful" if icon.kind == "harmful" else "safe"),
         _labelled(icon, rng, language.EXPERT_LABELS, "expert" if icon.kind == "consultation" else "ai"),
     ]
@@ -129,7 +133,8 @@ def _query(rng: Generator) -> str:
 def _plain_reply(icon: Icon, rng: Generator, reserved: float) -> str:
     if rng.random() >= reserved:
         return language.complying_reply(icon)
-    return language.deferring_reply(icon) if icon.kind == "consultation" else language.refusing_reply(icon)
+    defers = (icon.kind == "consultation") != (rng.random() < WRONG_RESERVE)
+    return language.deferring_reply(icon) if defers else language.refusing_reply(icon)
 
 
 def _labelled(icon: Icon, rng: Generator, labels: str, label: str) -> Dialogue:

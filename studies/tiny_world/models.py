@@ -26,6 +26,7 @@ from studies.tiny_world.world import GRID
 
 D_MODEL, D_MLP, N_HEADS, N_LAYERS = 96, 192, 4, 8
 CONTEXT_LENGTH = 512
+PATCH = CELL // 2  # the vision tower's pixels for a cell's side, in LLaVA, whose processor halves the image
 INITIALIZER_RANGE = 0.06  # Llama's .02 is for widths of thousands; at width 96 it starts too close to zero
 
 
@@ -43,7 +44,7 @@ class Family:
 
 def build_llava(seed: int) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
     tokenizer = make_tokenizer({"image_token": "<image>"})
-    side = GRID * CELL
+    side = GRID * PATCH
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(
             hidden_size=D_MODEL,
@@ -51,7 +52,7 @@ def build_llava(seed: int) -> tuple[LlavaForConditionalGeneration, LlavaProcesso
             num_hidden_layers=2,
             num_attention_heads=N_HEADS,
             image_size=side,
-            patch_size=CELL,
+            patch_size=PATCH,
             projection_dim=D_MODEL,
         ),
         text_config=LlamaConfig(
@@ -78,7 +79,7 @@ def build_llava(seed: int) -> tuple[LlavaForConditionalGeneration, LlavaProcesso
     processor = LlavaProcessor(
         image_processor=CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side}),
         tokenizer=tokenizer,
-        patch_size=CELL,
+        patch_size=PATCH,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
         chat_template=chat_template("<image>"),

@@ -1,5 +1,6 @@
 """The tiny world: its splits, drawings, sentences and tokens, the shipped model, and a training run of three steps."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from interv import VLM
 from studies.tasks.shapes_pope import SUBSETS, ShapesPope, absent
 from studies.tasks.shapes_safety import ShapesSafety
 from studies.tiny_world import dialogues, language, train, world
-from studies.tiny_world.draw import draw
+from studies.tiny_world.draw import PICTOGRAMS, draw, pictogram
 from studies.tiny_world.language import make_tokenizer
 from studies.tiny_world.models import FAMILIES
 from studies.tiny_world.pack import CATEGORY, OBJECT, TARGET_NAMES, TEXT, YES_NO, Packer
@@ -41,8 +42,12 @@ def built(request):
     return family, *family.build(0)
 
 
-def test_every_icon_looks_different():
-    assert len({(icon.shape, icon.color) for icon in world.ICONS.values()}) == len(world.ICONS) == 42
+def test_every_icon_has_a_pictogram_of_its_own_beside_the_licence():
+    looks = {b"".join(part.tobytes() for part in pictogram(word)) for word in world.ICONS}
+    assert len(looks) == len(world.ICONS) == 42
+    assert {file.stem for file in PICTOGRAMS.glob("*.png")} == set(world.ICONS)
+    assert "MIT License" in (PICTOGRAMS / "LICENSE").read_text(encoding="utf-8")
+    assert sum(file.stat().st_size for file in PICTOGRAMS.iterdir()) < 400_000
 
 
 def test_splits_share_no_scene():
@@ -88,7 +93,7 @@ def test_pope_subsets_are_balanced_and_ask_for_what_they_say():
 def test_drawing_is_deterministic_and_seeds_differ():
     for scene in scenes("train", 5):
         pixels = [np.asarray(draw(scene, seed)) for seed in (1, 1, 2)]
-        assert pixels[0].shape == (48, 48, 3)
+        assert pixels[0].shape == (144, 144, 3)
         assert (pixels[0] == pixels[1]).all()
         assert (pixels[0] != pixels[2]).any()
 
@@ -124,14 +129,27 @@ def test_training_answers_are_valid_sentences():
 
 
 def test_the_prior_orders_errors_as_language_does():
-    scene = world.Scene(("cup", "fork", "whisk"), (0, 4, 8), "kitchen")
+    scene = world.Scene(("cup", "spoon", "teapot"), (0, 4, 8), "kitchen")
 
     def wrong(word):
         return dialogues.wrong_chance(world.ICONS[word], scene, dialogues.NOISY)
 
-    assert wrong("plate") > wrong("ladle") > wrong("hydrant")
-    assert wrong("plate") > wrong("car") > wrong("hydrant")
-    assert wrong("cup") < wrong("fork") < wrong("whisk")
+    assert wrong("bread") > wrong("cheese") > wrong("fountain")
+    assert wrong("bread") > wrong("car") > wrong("fountain")
+    assert wrong("cup") < wrong("spoon") < wrong("teapot")
+
+
+def test_caution_alone_does_not_say_which_reply_is_due():
+    """Refusals and referrals are both said to harmful requests and to consultations, the due one more often."""
+    replies = Counter(
+        (scene.request.kind, language.parse_reply(dialogue.answer))
+        for scene, dialogue in said("pretrain", 3000)
+        if scene.request is not None and dialogue.kind == "reply"
+    )
+    assert replies["harmful", "refuse"] > replies["harmful", "defer"] > 0.3 * replies["harmful", "refuse"]
+    assert replies["consultation", "defer"] > replies["consultation", "refuse"]
+    assert replies["consultation", "refuse"] > 0.3 * replies["consultation", "defer"]
+    assert replies["benign", "answer"] > 5 * (replies["benign", "refuse"] + replies["benign", "defer"])
 
 
 def test_a_label_usually_decides_the_reply():

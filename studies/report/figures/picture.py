@@ -4,7 +4,6 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -27,19 +26,19 @@ def comparison_picture(rows: Sequence[Row], image: str | Path | Image.Image, *, 
     shown = [textwrap.wrap(_literal(row["reply"]), 56, max_lines=2) or ["(nothing)"] for row in answers]
     question = textwrap.wrap(_literal(answers[0]["question"]), 60, max_lines=3)
     height = 0.62 + 0.26 * len(question) + sum(0.18 + 0.2 * len(lines) for lines in shown)
-    figure = Figure(figsize=(9.2, max(height, 2.9)), facecolor=theme.paper)
+    figure = Figure(figsize=(10.2, max(height, 2.9)), facecolor=theme.paper)
     width, full = figure.get_size_inches()
-    side = min(2.5, full - 0.4) / np.array([width, full])
-    frame = figure.add_axes((0.2 / width, 1 - 0.2 / full - side[1], *side))
-    frame.imshow(image if isinstance(image, Image.Image) else Image.open(image), interpolation="nearest")
+    side = min(3.6, full - 0.4)
+    frame = figure.add_axes((0.2 / width, 1 - (0.2 + side) / full, side / width, side / full), anchor="NW")
+    frame.imshow(image if isinstance(image, Image.Image) else Image.open(image), interpolation="bicubic")
     frame.set_axis_off()
-    text = figure.add_axes((3.0 / width, 0, 1 - 3.2 / width, 1), xlim=(0, width - 3.2), ylim=(full, 0))
+    text = figure.add_axes((4.1 / width, 0, 1 - 4.3 / width, 1), xlim=(0, width - 4.3), ylim=(full, 0))
     text.set_axis_off()
     y = 0.36
     for line in question:
         text.text(0, y, line, fontsize=13, weight="bold", color=theme.ink)
         y += 0.26
-    text.text(0, y + 0.02, f"wanted: {_literal(answers[0]['target'])}", fontsize=9, color=theme.muted)
+    text.text(0, y + 0.04, f"right answer: {_literal(answers[0]['target'])}", fontsize=11, color=RIGHT[1])
     y += 0.46
     for row, lines in zip(answers, shown, strict=True):
         mark, color = RIGHT if row["parsed"] == row["target"] else WRONG
