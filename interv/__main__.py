@@ -1,4 +1,8 @@
-"""`python -m interv sites <model>`: every place where a model can be read and steered, as a tree with shapes."""
+"""The commands of `python -m interv`.
+
+`sites <model>`: every place where a model can be read and steered, as a tree with shapes.
+`get <model>`: put a model together from published packages.
+"""
 
 import sys
 from pathlib import Path
@@ -11,6 +15,8 @@ from rich.markup import escape
 from rich.tree import Tree
 from torch import Tensor, nn
 
+from interv.assembled.get import get
+from interv.assembled.parts import NotFetched
 from interv.places.parts import part_of
 from interv.places.site import Site
 from interv.prompts.prompt import Prompt
@@ -94,10 +100,19 @@ def tree(vlm: VLM, shapes: dict[str, tuple[int, ...]]) -> Tree:
     return root
 
 
+def fetch(models: tyro.conf.Positional[tuple[str, ...]]) -> None:
+    """Fetch the packages that a model is made of, put it together, and keep it in the user's cache.
+
+    Args:
+        models: smol-llava, smol-llava-many-no.
+    """
+    get(models)
+
+
 def main() -> None:
     try:
-        tyro.extras.subcommand_cli_from_dict({"sites": sites})
-    except ValueError as error:
+        tyro.extras.subcommand_cli_from_dict({"sites": sites, "get": fetch})
+    except (ValueError, NotFetched) as error:
         sys.exit(str(error))
 
 

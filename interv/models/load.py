@@ -1,4 +1,4 @@
-"""Where models come from: shipped with the package, a local folder, or the Hugging Face hub."""
+"""Where models come from: shipped with the package, put together from others, a local folder, or the hub."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig, PreTrainedModel
 
+from interv.assembled.catalog import MODELS
+from interv.assembled.get import find
+from interv.assembled.tower import register
 from interv.models.adapters import adapted, adapter_config, base_of
 from interv.models.processor_settings import bound_pixels, template_of
 from interv.models.processors import IMAGE_ONLY
@@ -35,15 +38,16 @@ def load(
     min_pixels: int | None = None,
 ) -> tuple[PreTrainedModel, Any]:
     """The model and its processor. Raises ValueError with what exists where nothing has the name."""
-    embedded = name in embedded_names()
-    source = str(EMBEDDED / name) if embedded else name
-    if not embedded and not Path(name).is_dir() and not _is_hub_id(name):
+    embedded, assembled = name in embedded_names(), name in MODELS
+    source = str(EMBEDDED / name) if embedded else str(find(name)) if assembled else name
+    if not embedded and not assembled and not Path(name).is_dir() and not _is_hub_id(name):
         raise ValueError(
-            f"{name!r} is no model: it is not embedded ({', '.join(embedded_names())}), no folder here, "
-            "and no hub id of the form owner/name."
+            f"{name!r} is no model: it is not embedded ({', '.join(embedded_names())}), not put together by "
+            f"`python -m interv get` ({', '.join(MODELS)}), no folder here, and no hub id of the form owner/name."
         )
+    register()
     template = None if chat_template is None else template_of(chat_template)
-    options: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only or embedded}
+    options: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only or embedded or assembled}
     if adapter := None if embedded else adapter_config(source, options):
         model, processor = load(
             base_of(name, adapter),
@@ -62,7 +66,7 @@ def load(
     layout_of(config.model_type)
     model = AutoModelForImageTextToText.from_pretrained(
         source,
-        dtype=dtype or (torch.float32 if embedded else "auto"),
+        dtype=dtype or (torch.float32 if embedded or assembled else "auto"),
         device_map=device_map,
         attn_implementation=attn_implementation,
         quantization_config=_quantised(load_in_4bit, load_in_8bit, dtype),

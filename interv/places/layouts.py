@@ -40,11 +40,13 @@ class Layout:
         """The same row, with the sizes of this model."""
         config: Any = model.config
         text, vision = config.get_text_config(), config.vision_config
-        seeing = getattr(vision, "num_attention_heads", None) or vision.num_heads
+        seeing = getattr(vision, "num_attention_heads", None) or getattr(vision, "num_heads", 0)
+        # A tower without heads is a convolutional one, whose blocks are none that sites name.
+        layers = len(model.get_submodule(self.vision_blocks)) if seeing else 0  # type: ignore[arg-type]
         return replace(
             self,
             sizes=Sizes(text.num_hidden_layers, text.num_attention_heads, text.num_key_value_heads),
-            vision_sizes=Sizes(len(model.get_submodule(self.vision_blocks)), seeing, seeing),  # type: ignore[arg-type]
+            vision_sizes=Sizes(layers, seeing, seeing),
         )
 
     def tower_of(self, site: Site) -> tuple[str, Block, Sizes | None]:

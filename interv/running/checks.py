@@ -74,6 +74,8 @@ def check_site(site: Site, model: nn.Module, layout: Layout) -> None:
     number, sizes = layout.number_of(site), layout.tower_of(site)[2]
     if number is not None and sizes is not None and not 0 <= number < sizes.layers:
         kind = "decoder" if site.tower == "language" else "vision"
+        if not sizes.layers:
+            raise ValueError(f"Site({site.layer}) is outside this model: its vision tower has no blocks of attention.")
         raise ValueError(
             f"Site({site.layer}) is outside this model: it has {sizes.layers} {kind} blocks, "
             f"so layer runs from 0 to {sizes.layers - 1}, or from -{sizes.layers} to -1."
