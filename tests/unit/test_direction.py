@@ -16,7 +16,7 @@ FLOORS = (
     ("studies.fit",),
     ("studies.tasks",),
     ("studies.judges",),
-    ("studies.measure", "studies.recipes", "studies.tiny_world"),
+    ("studies.measure", "studies.recipes", "studies.smol_world", "studies.tiny_world"),
     ("methods",),
     ("methods.contrasts",),
     ("interv",),  # the model, and the face
@@ -24,7 +24,7 @@ FLOORS = (
     ("interv.attention",),
     ("interv.prompts", "interv.ops"),
     ("interv.models", "interv.display"),
-    ("interv.places",),
+    ("interv.places", "interv.assembled"),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
