@@ -27,10 +27,16 @@ class Grid:
 
     @classmethod
     def of(cls, recipe: Recipe, n_layers: int, strengths: Sequence[float] | None) -> "Grid":
-        """What the recipe leaves open: steering about the middle, contexts from there and from the last block."""
-        writes = (n_layers // 2 - 1, n_layers // 2) if recipe.writes is None else (recipe.writes,)
-        reads = (n_layers // 2 - 1, n_layers - 1) if recipe.reads is None else (recipe.reads,)
-        default = STRENGTHS if recipe.strength is None else (recipe.strength,)
+        """What the recipe leaves open: the blocks that it says are to be tried, and those of them that the model has.
+
+        Where it says none: steering about the middle, contexts from there and from the last block.
+        """
+        middle = n_layers // 2 - 1
+        tried = (recipe.tried_writes, recipe.tried_reads)
+        among_writes, among_reads = (tuple(layer for layer in layers if layer < n_layers) for layers in tried)
+        writes = (among_writes or (middle, middle + 1)) if recipe.writes is None else (recipe.writes,)
+        reads = (among_reads or (middle, n_layers - 1)) if recipe.reads is None else (recipe.reads,)
+        default = (recipe.tried_strengths or STRENGTHS) if recipe.strength is None else (recipe.strength,)
         return cls(tuple(sorted(set(writes))), tuple(sorted(set(reads))), tuple(strengths or default))
 
 

@@ -108,6 +108,27 @@ CHAIR_LLAVA = replace(
 EMBEDDED_POPE = Recipe("embedded_pope", "shapes_pope", "tiny-llava", pool="mean", max_new_tokens=12)
 EMBEDDED_SAFETY = Recipe("embedded_safety", "shapes_safety", "tiny-llava", max_new_tokens=14)
 EMBEDDED_CAPTIONS = Recipe("embedded_captions", "shapes_captions", "tiny-llava", pool="mean", max_new_tokens=40)
+# Blocks and strengths as they were of use on the validation scenes of several trainings. Steering every token of the
+# reply, as far as is of use for the answer, breaks its words; the last prompt token alone decides the answer.
+EMBEDDED_PICTURES = Recipe(
+    "embedded_pictures_pope",
+    "pictures_pope",
+    "smol-llava",
+    pool="mean",
+    scope="last_prompt",
+    max_new_tokens=14,
+    tried_reads=(20, 25, 29),
+    tried_writes=(20, 25),
+    tried_strengths=(0.5, 1.0, 1.5, 2.0, 3.0, 4.0),
+)
+EMBEDDED_PICTURES_CAPTIONS = replace(
+    EMBEDDED_PICTURES,
+    name="embedded_pictures_captions",
+    task="pictures_captions",
+    scope="response",
+    max_new_tokens=40,
+    tried_strengths=(0.25, 0.5, 1.0, 2.0),
+)
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
@@ -115,5 +136,6 @@ RECIPES: dict[str, Recipe] = {
         *(PAPER_POPE_LLAVA, CODE_POPE_LLAVA, PAPER_POPE_QWEN, CODE_POPE_QWEN),
         *(PAPER_SAFETY_LLAVA, CODE_SAFETY_LLAVA, PAPER_SAFETY_QWEN, CODE_SAFETY_QWEN),
         *(CHAIR_LLAVA, EMBEDDED_POPE, EMBEDDED_SAFETY, EMBEDDED_CAPTIONS),
+        *(EMBEDDED_PICTURES, EMBEDDED_PICTURES_CAPTIONS),
     )
 }

@@ -26,6 +26,8 @@ class Recipe:
         model: hub id or embedded name. Paper, Sec. 4: LLaVA-v1.5-7B, Qwen2-VL-7B-Instruct.
         reads: block L' of the context, from 0; None: chosen on validation. Paper: 14 (POPE), 30 (safety), LLaVA only;
             code: the same, and 17 (POPE), 14 (safety) for Qwen2-VL.
+        tried_reads, tried_writes, tried_strengths: what validation chooses among where the one value is None, as far as
+            the model has the blocks; () for the grid's own.
         writes: block L* that is steered. Paper: 14 (POPE), 15 (safety); code, Qwen2-VL: 17 and 14.
         pool: which tokens of a completion make a contrast: the last (safety, both sources), or the mean over the forced
             answer ("mean") and what the model then says by itself ("mean_generated"; POPE, both sources).
@@ -104,6 +106,9 @@ class Recipe:
     judge: Literal["task", "llama_guard_and_phrases"] = "task"
     max_pixels: int | None = None
     min_pixels: int | None = None
+    tried_reads: tuple[int, ...] = ()
+    tried_writes: tuple[int, ...] = ()
+    tried_strengths: tuple[float, ...] = ()
 
     def fit(self, validation: Contrasts | None = None) -> dict[str, Any]:
         """The keyword arguments of `L2S.fit`. Raises ValueError where the checkpoint needs `validation`."""
@@ -197,6 +202,6 @@ class Recipe:
         )
 
     def card(self) -> dict[str, Any]:
-        """As plain values, for `recipe.json`; bounds that are not given are not in it."""
-        bounds = ("max_pixels", "min_pixels")
-        return {name: value for name, value in asdict(self).items() if name not in bounds or value is not None}
+        """As plain values, for `recipe.json`; bounds and candidates that are not given are not in it."""
+        given = ("max_pixels", "min_pixels", "tried_reads", "tried_writes", "tried_strengths")
+        return {name: value for name, value in asdict(self).items() if name not in given or value not in (None, ())}

@@ -13,7 +13,7 @@ from studies.judges.guard import EXAMPLES, Form
 from studies.recipes import MADE_FOR, RECIPES, Recipe
 from studies.run.checkpoint import Checkpoint
 from studies.run.cost import BatchSize
-from studies.tasks import BENCHMARKS, TASKS, Task
+from studies.tasks import BENCHMARKS, PICTURES, TASKS, Task
 
 FROM_ZERO = ("seed", "shown")  # the numbers that may be 0
 PAPER_WIDTH = 4096  # of the models that the recipes' learning rates are for
@@ -24,7 +24,9 @@ class Common(Checkpoint):
     """The arguments that all studies share."""
 
     task: str = "shapes_pope"  # one of studies/tasks
-    data: Path | None = None  # folder of a real benchmark; without one it comes from the hub
+    # Folder of a real benchmark, which comes from the hub without one; of named cut-outs for pictures_pope and
+    # pictures_captions, which show the shipped pictograms without one.
+    data: Path | None = None
     recipe: str | None = None  # a named recipe of studies/recipes/named.py; the task's own by default
     guard: str | None = None  # Llama-Guard-3 (hub id or folder), for the unsafe score of mm_safety
     guard_form: Form = "published"  # how the guard is asked
@@ -50,11 +52,12 @@ Asked = TypeVar("Asked", bound=Common)
 def prepare(common: Common) -> tuple[VLM, Task, Recipe]:
     """The model, the task and the recipe of a study. Raises ValueError for arguments that do not fit or exist."""
     check_arguments(common)
-    known(common.task, {**TASKS, **BENCHMARKS}, "task")
+    known(common.task, {**TASKS, **PICTURES, **BENCHMARKS}, "task")
     named = None if common.recipe is None else known(common.recipe, RECIPES, "recipe")
     real = common.task in BENCHMARKS
-    if common.data is not None and not real:
-        raise ValueError(f"{common.task} makes its own images; --data is for {', '.join(BENCHMARKS)}.")
+    if common.data is not None and common.task in TASKS:
+        takers = ", ".join({**PICTURES, **BENCHMARKS})
+        raise ValueError(f"{common.task} makes its own images; --data is for {takers}.")
     if (common.guard or common.judge) and not real:
         raise ValueError(f"{common.task} parses its replies itself; --guard and --judge are for mm_safety and chair.")
     guard = guard_of(common)
@@ -62,6 +65,8 @@ def prepare(common: Common) -> tuple[VLM, Task, Recipe]:
     vlm = common.load()
     recipe = recipe_of(common.task, common.model, vlm, named)
     recipe = replace(recipe, max_pixels=common.max_pixels, min_pixels=common.min_pixels)
+    if common.task in PICTURES:
+        return vlm, PICTURES[common.task](common.data), recipe
     if not real:
         return vlm, TASKS[common.task](), recipe
     panel = Panel(guard, [judge_of(name, common.device) for name in common.judge])

@@ -1,4 +1,4 @@
-"""The tasks by name: on the embedded world, and on the real benchmarks."""
+"""The tasks by name: on the embedded worlds, and on the real benchmarks."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +7,8 @@ from studies.judges.panel import Panel
 from studies.recipes.recipe import Recipe
 from studies.tasks.chair import Chair
 from studies.tasks.mm_safety import MMSafety
+from studies.tasks.pictures_captions import PicturesCaptions
+from studies.tasks.pictures_pope import PicturesPope
 from studies.tasks.pope import Pope
 from studies.tasks.shapes_captions import ShapesCaptions
 from studies.tasks.shapes_pope import ShapesPope
@@ -18,6 +20,11 @@ TASKS: dict[str, Callable[[], Task]] = {
     "shapes_safety": ShapesSafety,
     "shapes_captions": ShapesCaptions,
 }
+# Each is made from a folder of named cut-outs, or without one from the shipped pictograms.
+PICTURES: dict[str, Callable[[Path | None], Task]] = {
+    "pictures_pope": PicturesPope.load,
+    "pictures_captions": PicturesCaptions.load,
+}
 # Each is made from its data (a folder, or None for the hub's data set), the recipe, which says how it is asked, and the
 # judges of its replies.
 BENCHMARKS: dict[str, Callable[[Path | None, Recipe, Panel], Task]] = {
@@ -26,4 +33,4 @@ BENCHMARKS: dict[str, Callable[[Path | None, Recipe, Panel], Task]] = {
     "chair": Chair.load,
 }
 
-__all__ = ["BENCHMARKS", "TASKS", "Example", "Split", "Task"]
+__all__ = ["BENCHMARKS", "PICTURES", "TASKS", "Example", "Split", "Task"]
