@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-faults check speed clean
+.PHONY: demo test test-slow test-smol test-faults check speed clean
 
 # The two tasks run side by side, a core each; the second one's output waits for the first.
 demo: .venv/installed
@@ -15,11 +15,15 @@ speed: .venv/installed
 	$(BIN)/python studies/speed.py --model random-40m --write docs/performance.md
 
 test: .venv/installed
-	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/mutation -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/mutation -m "not slow and not smol"
 
 # Whole studies, killed and resumed ones, contrasts under real vocabularies.
 test-slow: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/mutation -m slow
+
+# The laws on a pretrained language model; skipped where `python -m interv get smol-llava` has not been run.
+test-smol: .venv/installed
+	$(BIN)/python -m pytest tests/smol -m smol
 
 # Every planted fault is found by the laws that are named for it.
 test-faults: .venv/installed
