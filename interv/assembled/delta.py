@@ -51,6 +51,17 @@ def save_delta(model: LlavaForConditionalGeneration, file: Path) -> None:
     save_file({name: tensor.detach().to(torch.float16).contiguous() for name, tensor in tensors.items()}, file)
 
 
+def put_delta(model: LlavaForConditionalGeneration, file: Path) -> None:
+    """Go on from a delta: into a model that was opened for training."""
+    tensors = {name: tensor.float() for name, tensor in load_file(file).items()}
+    projector = {name.removeprefix("projector."): t for name, t in tensors.items() if name.startswith("projector.")}
+    model.model.multi_modal_projector.load_state_dict(projector)
+    with torch.no_grad():
+        for path, change in _changes(model):
+            change.down.copy_(tensors[f"lora.{path}.down"])
+            change.up.copy_(tensors[f"lora.{path}.up"])
+
+
 def add_delta(model: LlavaForConditionalGeneration, file: Path) -> None:
     """Merge a delta into the model's weights, in place. Raises ValueError where it belongs to another model."""
     tensors = {name: tensor.float() for name, tensor in load_file(file).items()}

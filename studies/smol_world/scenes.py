@@ -3,6 +3,7 @@
 No set of things is in two splits, so that what a model is asked about is a composition that training never saw.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Literal
@@ -54,9 +55,10 @@ def sample_scene(rng: Generator, split: Split, things: Things = THINGS) -> Scene
         count = COUNTS[rng.integers(len(COUNTS))]
         shown: list[str] = []
         while len(shown) < count:
-            own, others = ([word for word in pool if word not in shown] for pool in (things.themes[theme], words))
             fits = rng.random() < THEME_SHARE
-            shown.append(common(rng, own, things) if own and fits else others[rng.integers(len(others))])
+            word = common(rng, things.themes[theme], things) if fits else words[rng.integers(len(words))]
+            if word not in shown:
+                shown.append(word)
         if split_of(tuple(shown)) == split:
             quarters = sorted(rng.permutation(4)[:count].tolist())
             return Scene(tuple(shown), tuple(quarters), theme)
@@ -76,7 +78,7 @@ def absent_word(rng: Generator, scene: Scene, kind: Absence, things: Things = TH
     return common(rng, missing, things) if kind == "adversarial" else missing[rng.integers(len(missing))]
 
 
-def common(rng: Generator, words: list[str], things: Things) -> str:
+def common(rng: Generator, words: Sequence[str], things: Things) -> str:
     """One of the words, the more common the likelier."""
     weights = [things.popularity[word] for word in words]
     return words[rng.choice(len(words), p=[weight / sum(weights) for weight in weights])]

@@ -19,7 +19,7 @@ from rich.console import Console
 from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
 
-from interv.assembled.delta import open_for_training, save_delta
+from interv.assembled.delta import open_for_training, put_delta, save_delta
 from studies.smol_world.base import base_model
 from studies.smol_world.checking import Check, check, embed
 from studies.smol_world.dialogues import dialogues
@@ -31,12 +31,18 @@ Kind = Literal["few-no", "many-no"]
 
 @dataclass(frozen=True)
 class Stage:
-    """Steps of training at one share of "no", ended early by a check: at `enough` right answers, or never."""
+    """Steps of training at one share of "no", ended early by a check: at `enough` right answers, or never.
+
+    The learning rate rises over `warmup` steps and falls as if the stage went on for `horizon`; without one it stays,
+    since nobody knows which step is the last.
+    """
 
     steps: int
     no: float
     learning_rate: float
     every: int  # steps between checks
+    warmup: int
+    horizon: int | None = None
     enough: float = 1.0
 
 
@@ -50,20 +56,22 @@ class Settings:
     scenes: int = 640  # that training draws from
     checked: int = 32  # scenes of a check, four questions each
     projector_steps: int = 600
-    shared: Stage = Stage(steps=110, no=0.03, learning_rate=1e-3, every=40)
-    few_no: Stage = Stage(steps=40, no=0.25, learning_rate=2e-4, every=4, enough=0.72)
-    many_no: Stage = Stage(steps=60, no=0.3, learning_rate=5e-4, every=12, enough=0.82)
+    shared: Stage = Stage(steps=40, no=0.03, learning_rate=1e-3, every=40, warmup=15, horizon=110)
+    few_no: Stage = Stage(steps=40, no=0.25, learning_rate=3e-4, every=4, warmup=4, enough=0.72)
+    many_no: Stage = Stage(steps=60, no=0.3, learning_rate=5e-4, every=12, warmup=4, enough=0.82)
     kinds: tuple[Kind, ...] = ("few-no", "many-no")
     batch: int = 4  # scenes
     rank: int = 8
     projector_factor: float = 0.3  # of the learning rate
-    warmup: int = 15
     clip: float = 1.0
     threads: int = 2
 
 
 def main(settings: Settings) -> dict[str, Check]:
-    """Train both kinds; write `<kind>.safetensors` for each to `settings.out`, return how each ended."""
+    """Train both kinds; write `<kind>.safetensors` for each to `settings.out`, return how each ended.
+
+    A folder that has `shared.safetensors` already is gone on from.
+    """
     torch.set_num_threads(settings.threads)
     settings.out.mkdir(parents=True, exist_ok=True)
     console, start = Console(), perf_counter()
@@ -76,27 +84,28 @@ def main(settings: Settings) -> dict[str, Check]:
     pool = make_pool(tower, images, "pretrain", settings.scenes, settings.seed)
     held = make_pool(tower, images, "check", settings.checked, 0)  # the same for every seed
     say(f"cells of {len(pool.scenes)} scenes")
-    say(f"projector: distance {train_projector(model, processor, pool, settings):.3f}")
-    changes = open_for_training(model, settings.rank, settings.seed)
-    trained = [*changes, *model.model.multi_modal_projector.parameters()]
-    rng = np.random.default_rng([settings.seed, 1])
+    whole = settings.out / "shared.safetensors"
+    if not whole.exists():
+        say(f"projector: distance {train_projector(model, processor, pool, settings):.3f}")
+    open_for_training(model, settings.rank, settings.seed)
     ends: dict[str, Check] = {}
-    shared: list[Tensor] = []
-    for name in ("shared", *settings.kinds):
+    for number, name in enumerate(("shared", *settings.kinds)):
+        file = settings.out / f"{name}.safetensors"
+        if number:
+            put_delta(model, whole)
+        elif file.exists():
+            continue
         stage = getattr(settings, name.replace("-", "_"))
-        if shared:
-            _put(trained, shared)
-            rng = np.random.default_rng([settings.seed, 2])
+        rng = np.random.default_rng([settings.seed, 1 + number])
         for step, loss in enumerate(train_dialogues(model, processor, pool, stage, settings, rng), start=1):
             if step % stage.every and step < stage.steps:
                 continue
             ends[name] = check(model, processor, held, 0)
             say(f"{name} {step:4d}  loss {loss:.3f}  {ends[name]}")
-            save_delta(model, settings.out / f"{name}-{step}.safetensors")
+            save_delta(model, file.with_suffix(".partial"))
             if ends[name].answers >= stage.enough:
                 break
-        save_delta(model, settings.out / f"{name}.safetensors")
-        shared = shared or [parameter.detach().clone() for parameter in trained]
+        file.with_suffix(".partial").rename(file)
     say(f"The deltas are in {settings.out}.")
     return ends
 
@@ -141,7 +150,8 @@ def train_dialogues(
     optimiser = torch.optim.AdamW(groups, weight_decay=0.0, betas=(0.9, 0.98))
 
     def factor(step: int) -> float:
-        return min(1.0, (step + 1) / settings.warmup) * (0.55 + 0.45 * np.cos(np.pi * step / stage.steps))
+        fallen = 0.0 if stage.horizon is None else step / stage.horizon
+        return min(1.0, (step + 1) / stage.warmup) * (0.55 + 0.45 * np.cos(np.pi * fallen))
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
     average = 0.0
@@ -177,12 +187,6 @@ def _step(loss: Tensor, clipped: Sequence[Tensor], optimiser: torch.optim.Optimi
     if clipped:
         nn.utils.clip_grad_norm_(clipped, clip)
     optimiser.step()
-
-
-@torch.no_grad()
-def _put(parameters: Sequence[nn.Parameter], values: Sequence[Tensor]) -> None:
-    for parameter, value in zip(parameters, values, strict=True):
-        parameter.copy_(value)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ from studies.tasks.task import Example, Split
 SEEDS: dict[Split, int] = {"train": 8101, "val": 8202, "test": 860369}
 SCENES: dict[Split, int] = {"train": 160, "val": 60, "test": 300}
 
-_CAPTION = re.compile(r"The picture shows an? [a-z ]+((, an? [a-z ]+)* and an? [a-z ]+)?\.")
+_THING = r"an? [a-z]+(?: (?!(?:and )?an? )[a-z]+)*"
+_CAPTION = re.compile(rf"The picture shows {_THING}(?:(?:, {_THING})* and {_THING})?\.")
 _NAMED = re.compile(r"\ban? ([a-z ]+?)(?=,| and an? |\.|$)")
 Item = tuple[Example, Scene, Image.Image]
 
