@@ -54,11 +54,15 @@ class Settings:
     base: Path | None = None  # a folder with the base model; put together from the published packages by default
     seed: int = 0
     scenes: int = 640  # that training draws from
-    checked: int = 32  # scenes of a check, four questions each
+    checked: int = 20  # scenes of a check, four questions each
     projector_steps: int = 600
-    shared: Stage = Stage(steps=40, no=0.03, learning_rate=1e-3, every=40, warmup=15, horizon=110)
-    few_no: Stage = Stage(steps=40, no=0.25, learning_rate=3e-4, every=4, warmup=4, enough=0.72)
-    many_no: Stage = Stage(steps=60, no=0.3, learning_rate=5e-4, every=12, warmup=4, enough=0.82)
+    shared: tuple[Stage, ...] = (Stage(steps=40, no=0.03, learning_rate=1e-3, every=40, warmup=15, horizon=110),)
+    # At first the answers swing as a whole between "yes" and "no"; a lower rate lets them settle.
+    few_no: tuple[Stage, ...] = (
+        Stage(steps=16, no=0.25, learning_rate=3e-4, every=16, warmup=4),
+        Stage(steps=24, no=0.25, learning_rate=1e-4, every=2, warmup=1, enough=0.72),
+    )
+    many_no: tuple[Stage, ...] = (Stage(steps=60, no=0.3, learning_rate=3e-4, every=10, warmup=4, enough=0.82),)
     kinds: tuple[Kind, ...] = ("few-no", "many-no")
     batch: int = 4  # scenes
     rank: int = 8
@@ -95,16 +99,16 @@ def main(settings: Settings) -> dict[str, Check]:
             put_delta(model, whole)
         elif file.exists():
             continue
-        stage = getattr(settings, name.replace("-", "_"))
-        rng = np.random.default_rng([settings.seed, 1 + number])
-        for step, loss in enumerate(train_dialogues(model, processor, pool, stage, settings, rng), start=1):
-            if step % stage.every and step < stage.steps:
-                continue
-            ends[name] = check(model, processor, held, 0)
-            say(f"{name} {step:4d}  loss {loss:.3f}  {ends[name]}")
-            save_delta(model, file.with_suffix(".partial"))
-            if ends[name].answers >= stage.enough:
-                break
+        for place, stage in enumerate(getattr(settings, name.replace("-", "_"))):
+            rng = np.random.default_rng([settings.seed, 1 + number, *[place] * (place > 0)])
+            for step, loss in enumerate(train_dialogues(model, processor, pool, stage, settings, rng), start=1):
+                if step % stage.every and step < stage.steps:
+                    continue
+                ends[name] = check(model, processor, held, 0)
+                say(f"{name} {step:4d}  loss {loss:.3f}  {ends[name]}")
+                save_delta(model, file.with_suffix(".partial"))
+                if ends[name].answers >= stage.enough:
+                    break
         file.with_suffix(".partial").rename(file)
     say(f"The deltas are in {settings.out}.")
     return ends

@@ -16,6 +16,7 @@ from studies import layer_sweep as layer_study
 from studies import speed as speed_study
 from studies import strength_sweep as strength_study
 from studies.compare import Arguments, compare
+from studies.fit.selection import Grid
 from studies.recipes import RECIPES
 from studies.run.arguments import Common, guard_of, prepare, recipe_of
 from tests.studies.guards import save_guard
@@ -127,3 +128,23 @@ def test_a_study_that_cannot_run_ends_with_one_line(study: Any, monkeypatch: pyt
         monkeypatch.setattr(sys, "argv", [name])
         with pytest.raises(SystemExit, match=f"^{name}: no such file"):
             study.main()
+
+
+def test_a_recipe_says_which_blocks_are_tried_as_far_as_the_model_has_them() -> None:
+    recipe = RECIPES["embedded_pictures_pope"]
+    grid = Grid.of(recipe, 30, None)
+    assert (grid.writes, grid.reads, grid.strengths) == ((20, 25), (20, 25, 29), (0.5, 1.0, 1.5, 2.0, 3.0, 4.0))
+    small = Grid.of(recipe, 24, (1.0,))
+    assert (small.writes, small.reads, small.strengths) == ((20,), (20,), (1.0,))
+    assert Grid.of(recipe, 8, None).writes == (3, 4)
+    assert Grid.of(replace(recipe, writes=5), 30, None).writes == (5,)
+    assert not {"tried_reads", "tried_writes", "tried_strengths"} & RECIPES["embedded_pope"].card().keys()
+
+
+def test_a_folder_of_pictures_is_for_the_tasks_over_pictures(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="0 things and 12 are the least"):
+        prepare(Common(task="pictures_pope", data=tmp_path))
+    with pytest.raises(ValueError, match=r"shapes_pope makes its own images; --data is for pictures_pope"):
+        prepare(Common(task="shapes_pope", data=tmp_path))
+    vlm, task, recipe = prepare(Common(task="pictures_captions"))
+    assert (task.name, recipe.name, recipe.model) == ("pictures_captions", "embedded_pictures_captions", vlm.name)

@@ -144,10 +144,10 @@ def test_the_projector_learns_words_and_training_ends_in_deltas(
     tower.forward = lambda pixels, call=tower.forward: _without_class(call(pixels))
     monkeypatch.setattr(train, "base_model", lambda folder: (model, processor))
     monkeypatch.setattr(checking, "READS", (1,))
-    stage = Stage(steps=2, no=0.3, learning_rate=1e-3, every=2, warmup=1)
+    stage = (Stage(steps=2, no=0.3, learning_rate=1e-3, every=2, warmup=1),)
     ends = main(
         Settings(
-            tmp_path, scenes=8, checked=6, projector_steps=30, shared=stage, few_no=stage, many_no=stage, threads=1
+            tmp_path, scenes=8, checked=6, projector_steps=30, shared=stage, few_no=stage * 2, many_no=stage, threads=1
         )
     )
     assert {"few-no", "many-no"} < set(ends)
