@@ -54,14 +54,11 @@ class Settings:
     base: Path | None = None  # a folder with the base model; put together from the published packages by default
     seed: int = 0
     scenes: int = 640  # that training draws from
-    checked: int = 20  # scenes of a check, four questions each
+    checked: int = 32  # scenes of a check, four questions each
     projector_steps: int = 600
     shared: tuple[Stage, ...] = (Stage(steps=40, no=0.03, learning_rate=1e-3, every=40, warmup=15, horizon=110),)
-    # At first the answers swing as a whole between "yes" and "no"; a lower rate lets them settle.
-    few_no: tuple[Stage, ...] = (
-        Stage(steps=16, no=0.25, learning_rate=3e-4, every=16, warmup=4),
-        Stage(steps=24, no=0.25, learning_rate=1e-4, every=2, warmup=1, enough=0.72),
-    )
+    # The answers swing as a whole between "yes" and "no" before they settle, so the check stops them on their way.
+    few_no: tuple[Stage, ...] = (Stage(steps=40, no=0.25, learning_rate=3e-4, every=4, warmup=4, enough=0.65),)
     many_no: tuple[Stage, ...] = (Stage(steps=60, no=0.3, learning_rate=3e-4, every=10, warmup=4, enough=0.82),)
     kinds: tuple[Kind, ...] = ("few-no", "many-no")
     batch: int = 4  # scenes
