@@ -40,7 +40,7 @@ class Layout:
         """The same row, with the sizes of this model."""
         config: Any = model.config
         text, vision = config.get_text_config(), config.vision_config
-        seeing = getattr(vision, "num_attention_heads", None) or getattr(vision, "num_heads", 0)
+        seeing: int = getattr(vision, "num_attention_heads", None) or getattr(vision, "num_heads", None) or 0
         # A tower without heads is a convolutional one, whose blocks are none that sites name.
         layers = len(model.get_submodule(self.vision_blocks)) if seeing else 0  # type: ignore[arg-type]
         return replace(
