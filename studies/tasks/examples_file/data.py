@@ -61,7 +61,8 @@ def read_data(source: str | Path, *, answers: bool = True, progress: bool = True
     Raises ValueError where there is no such file, or a library that reads it is missing.
     """
     numbered, folder = _rows(source)
-    images, known = Images(folder), {}
+    images = Images(folder)
+    known: dict[str, str] = {}  # the place of each id
     items: list[Item] = []
     flaws: list[Flaw] = []
     unread: dict[str, int] = {}
