@@ -62,7 +62,7 @@ def read_data(source: str | Path, *, answers: bool = True, progress: bool = True
     """
     numbered, folder = _rows(source)
     images = Images(folder)
-    known: dict[str, str] = {}
+    known: dict[str, str] = {}  # the place of each id
     items: list[Item] = []
     flaws: list[Flaw] = []
     unread: dict[str, int] = {}
