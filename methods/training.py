@@ -202,8 +202,8 @@ def block_losses(
     w: float,
 ) -> Float[Tensor, " rows"]:
     """The mean over blocks of `row_losses`, so that each block's vector counts by its own direction."""
-    predicted, wanted = (part.unflatten(1, (blocks, -1)).flatten(0, 1) for part in (prediction, target))
-    return row_losses(predicted, wanted, mse, l1, w).unflatten(0, (-1, blocks)).mean(dim=1)
+    own, true = (part.unflatten(1, (blocks, -1)).flatten(0, 1) for part in (prediction, target))
+    return row_losses(own, true, mse, l1, w).unflatten(0, (-1, blocks)).mean(dim=1)
 
 
 def row_losses(

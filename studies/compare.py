@@ -102,9 +102,7 @@ def choose(bench: Bench, methods: Sequence[str], screen: int) -> dict[str, Choic
     bench.answer("val", part, [one for name in methods if name not in later for one in bench.candidates(name)])
     if later:
         layers = winners(ranked(rows_of(bench.rows("val"), part), bench.task))["L2S"]
-        assert layers.reads is not None
-        assert layers.writes is not None
-        there = replace(bench.grid, reads=(layers.reads,), writes=(layers.writes,))
+        there = replace(bench.grid, reads=(layers.reads or 0,), writes=(layers.writes or 0,))
         bench.answer("val", part, [one for name in later for one in replace(bench, grid=there).candidates(name)])
     final = finalists(ranked(rows_of(bench.rows("val"), part), bench.task))
     bench.answer("val", examples, [bench.setting(choice, seed) for choice in final])

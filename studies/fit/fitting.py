@@ -122,8 +122,7 @@ class Fits:
             return L2S.fit(self.recipe.targets(self.train, reads, writes), **options)
         if method is L2SGated:
             targets = self.recipe.targets(self.train, reads, writes)
-            network = self.at("L2S", reads, writes, seed)
-            assert isinstance(network, L2S)
+            network = cast(L2S, self.at("L2S", reads, writes, seed))
             return L2SGated.fit(targets.silenced(ids=self.materials.answered_rightly()), network=network)
         if method is L2SLayers:
             blocks = neighbours(writes, self.materials.vlm.n_layers)

@@ -39,6 +39,11 @@ class Grid:
         default = (recipe.tried_strengths or STRENGTHS) if recipe.strength is None else (recipe.strength,)
         return cls(tuple(sorted(set(writes))), tuple(sorted(set(reads))), tuple(strengths or default))
 
+    def captured(self, n_layers: int) -> list[int]:
+        """The blocks that contrasts are needed of: those beside a steered one too."""
+        steered = {near for block in self.writes for near in neighbours(block, n_layers)}
+        return sorted({*steered, *self.reads})
+
 
 def neighbours(block: int, n_layers: int) -> list[int]:
     """The block and those beside it, where a method that steers several blocks steers."""

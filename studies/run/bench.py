@@ -16,7 +16,7 @@ from methods import ContrastBank, ContrastPair, Contrasts, capture_contrasts
 from studies.fit.fitting import METHODS, Fits, Kept
 from studies.fit.materials import Materials
 from studies.fit.method_traits import adds, at_one_block, needs_vectors, reads_context, seeded
-from studies.fit.selection import Choice, Grid, neighbours, thinned
+from studies.fit.selection import Choice, Grid, thinned
 from studies.fit.setting import Setting
 from studies.measure import Row, some
 from studies.recipes import Recipe
@@ -61,10 +61,7 @@ class Bench:
         return self._made["examples", split]
 
     def contrasts(self, split: Split) -> ContrastBank:
-        """Contrasts of the split's examples at the grid's layers and beside those that it steers.
-
-        They are kept in the folder for a resumed run.
-        """
+        """Contrasts at the grid's layers and beside those that it steers, kept in the folder for a resumed run."""
         if ("contrasts", split) not in self._made:
             self._made["contrasts", split] = self._captured(split)
         return self._made["contrasts", split]
@@ -170,7 +167,6 @@ class Bench:
                 )
             return bank
         pairs = [self.recipe.adapted(pair) for pair in self.task.pairs(split) if pair.id in wanted]
-        steered = {near for block in self.grid.writes for near in neighbours(block, self.vlm.n_layers)}
         files = all(isinstance(pair.prompt.image, str | Path) for pair in pairs)
 
         def capture(size: int) -> ContrastBank:
@@ -179,7 +175,7 @@ class Bench:
                 self.vlm,
                 pairs,
                 batch_size=size,
-                layers=sorted({*steered, *self.grid.reads}),
+                layers=self.grid.captured(self.vlm.n_layers),
                 order="image" if files else "given",
                 out=folder.with_name(f"{split}-in-batches-of-{size}"),
                 **self.recipe.capturing(pairs),
