@@ -8,8 +8,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -22,6 +20,7 @@ from interv import VLM
 from methods import L2S, ContrastBank, ShardedContrasts, capture_contrasts
 from methods.contrasts.shards import SHARD_BYTES, Store
 from studies.timing.contests import planted
+from studies.timing.memory import clock, held, watched
 from studies.timing.models import pairs, random_llava
 
 BATCH, WIDTH, ROWS_A_SHARD = 2, 4096, 1000
@@ -61,7 +60,7 @@ def capture(model: str, count: int) -> dict[str, Any]:
 
     formula = capture_bytes(vlm, BATCH, prefix, longest - prefix, vlm.n_layers)
     shard = 2 * min(SHARD_BYTES, 4 * 3 * vlm.n_layers * vlm.d_model * count)
-    before = anonymous()
+    before = held()[0]
     return {"pairs": count, "formula": formula + shard, **grown(lambda: run(count), before)}
 
 
@@ -73,7 +72,7 @@ def training(model: str, count: int) -> dict[str, Any]:
             pool.submit(plant, folder, count).result()
         store = store_of(folder, count)
         shards = ShardedContrasts(tuple(store.read(number).at(0, 0) for number in range(-(-count // ROWS_A_SHARD))))
-        before = anonymous()
+        before = held()[0]
         # Weights, gradients and two moments of Adam; batches of 256 rows with their differences and products.
         formula = 4 * (4 * 2 * 100 * WIDTH + 6 * 256 * WIDTH + 6 * 116 * WIDTH)
         return {"pairs": count, "formula": formula, **grown(lambda: L2S.fit(shards, epochs=1), before)}
@@ -93,29 +92,10 @@ def plant(folder: str, count: int) -> None:
 
 
 def grown(run: Callable[[], Any], before: int) -> dict[str, Any]:
-    """Peak of the process's own memory over what it held before, watched while it runs, and the seconds."""
-    peak, running = [before], [True]
-
-    def watch() -> None:
-        while running[0]:
-            peak[0] = max(peak[0], anonymous())
-            time.sleep(0.005)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    start = time.perf_counter()
-    try:
+    """Peak of the process's own memory over what it held before, and the seconds."""
+    with watched() as peak, clock() as taken:
         run()
-    finally:
-        running[0] = False
-        thread.join()
-    return {"peak": peak[0] - before, "seconds": time.perf_counter() - start}
-
-
-def anonymous() -> int:
-    """Bytes that belong to the process alone: files that are mapped into memory are not among them."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("RssAnon:")[1].split()[0]) * 1024
+    return {"peak": peak.own - before, "seconds": taken[0]}
 
 
 if __name__ == "__main__":
