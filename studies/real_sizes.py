@@ -12,7 +12,6 @@ Needs memory for the weights and 3 GB more.
 
 import gc
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor

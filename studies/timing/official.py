@@ -23,7 +23,8 @@ KEYS_2024 = {
 PROCESSORS = {"llava": "LlavaProcessor", "qwen2_vl": "Qwen2VLProcessor"}
 TEMPLATES = {
     "llava": (
-        "{% for message in messages %}{% if message['role'] != 'system' %}{{ message['role'].upper() + ': '}}{% endif %}"
+        "{% for message in messages %}"
+        "{% if message['role'] != 'system' %}{{ message['role'].upper() + ': '}}{% endif %}"
         "{# Render all images first #}"
         "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>\n' }}{% endfor %}"
         "{# Render all text next #}{% if message['role'] != 'assistant' %}"
