@@ -1,4 +1,4 @@
-"""Does it work at seven billion parameters? Loaded from disk, captured, steered, and the bits compared with plain hooks.
+"""Does it work at seven billion parameters? Loaded, captured, steered, and its bits compared with plain hooks.
 
     python studies/real_sizes.py --family llava
     python studies/real_sizes.py --family qwen2_vl --image 336 224
@@ -128,14 +128,16 @@ def _settle(shapes: dict[str, Any]) -> None:
 
 
 def recipes_on(vlm: VLM, arguments: Arguments, path: Path) -> Iterator[dict[str, Any]]:
+    """Each row as text alone, which takes seconds, then with its image, then a pair."""
     image = Image.effect_noise(arguments.image, 90).convert("RGB")
     family = "llava" if arguments.family == "llava" else "qwen"
-    for kind in arguments.recipes:
-        recipe = within(RECIPES[f"{kind}_{family}"], vlm.n_layers)
-        words, behavior = ASKED[kind.partition("_")[2]]
-        yield answered(vlm, recipe, recipe.prompt(image, words), arguments.tokens, path)
-        if kind == arguments.capture:
-            yield captured(vlm, recipe, recipe.pair(image, words, behavior))
+    for shown in (None, image):
+        for kind in arguments.recipes:
+            recipe = within(RECIPES[f"{kind}_{family}"], vlm.n_layers)
+            words, behavior = ASKED[kind.partition("_")[2]]
+            yield answered(vlm, recipe, recipe.prompt(shown, words), arguments.tokens, path)
+            if kind == arguments.capture and shown is not None:
+                yield captured(vlm, recipe, recipe.pair(shown, words, behavior))
 
 
 def within(recipe: Recipe, blocks: int) -> Recipe:
@@ -168,7 +170,7 @@ def answered(vlm: VLM, recipe: Recipe, prompt: Prompt, tokens: int, path: Path) 
     gaps = [float((a - b[0]).abs().max()) for a, b in zip(own, logits, strict=True)]
     encoded = vlm.encode([prompt])
     return {
-        "what": f"{recipe.name}: one row answered",
+        "what": f"{recipe.name}: one row answered" + ("" if prompt.image else ", as text alone"),
         "network": f"{recipe.hidden} units, width {vlm.d_model}, reads {reads}, writes {writes}, scope {recipe.scope}",
         "tokens": encoded.input_ids.shape[1],
         "image_tokens": int(encoded.image_mask.sum()),

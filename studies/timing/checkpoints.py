@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -26,6 +27,7 @@ from studies.recipes.completions import CAREFUL, POPE_CODE, REFUSE, SAFETY_LLAVA
 from studies.tasks.pope.files import SHIPPED
 from studies.timing.official import TEMPLATES, Age, as_in_2024, named, named_processor, write
 
+POOL = 16777213  # a prime, so that no two rows of a weight are alike
 SHARD = 2**31  # bytes that are held before they are written; the published files have up to 5 GB
 
 
@@ -159,10 +161,17 @@ def _parts(shapes: dict[str, torch.Size]) -> Iterator[list[str]]:
 
 
 def random_weight(name: str, shape: torch.Size) -> Tensor:
-    """In bfloat16: norms near one, all else as large as a fresh model's; drawn by its name alone."""
-    generator = torch.Generator().manual_seed(crc32(name.encode()))
-    drawn = torch.empty(shape, dtype=torch.bfloat16).normal_(std=0.02, generator=generator)
-    return drawn + 1 if len(shape) == 1 and name.endswith("weight") else drawn
+    """In bfloat16: norms near one, all else as large as a fresh model's; which numbers of the pool is by its name."""
+    pool, count = _pool(), shape.numel()
+    start = crc32(name.encode()) % POOL
+    drawn = torch.cat([pool[start:], *[pool] * (count // POOL + 1)])[:count].reshape(shape)
+    return drawn + 1 if len(shape) == 1 and name.endswith("weight") else drawn.contiguous()
+
+
+@cache
+def _pool() -> Tensor:
+    """Numbers of a normal distribution; drawing seven billion of them would take minutes."""
+    return torch.empty(POOL, dtype=torch.bfloat16).normal_(std=0.02, generator=torch.Generator().manual_seed(0))
 
 
 def processor_of(family: str) -> Any:
