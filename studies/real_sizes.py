@@ -1,7 +1,7 @@
 """Does it work at seven billion parameters? Loaded, captured, steered, and its bits compared with plain hooks.
 
     python studies/real_sizes.py --family llava
-    python studies/real_sizes.py --family qwen2_vl --image 336 224
+    python studies/real_sizes.py --family qwen2_vl --width 336 --height 224
 
 Checkpoints of exactly the shapes of LLaVA-1.5-7B and Qwen2-VL-7B-Instruct, with random weights in bfloat16, are written
 in the published layouts of 2024 and of today (about 15 GB, one at a time, deleted behind the run), loaded with
@@ -53,7 +53,8 @@ class Arguments:
     ages: tuple[Age, ...] = AGES  # the layouts; the recipes run on the first, the others must give the same bits
     recipes: tuple[str, ...] = KINDS  # of the paper and of the published code
     capture: str = "paper_safety"  # the recipe whose contrast pair is captured
-    image: tuple[int, int] = (640, 480)  # pixels; POPE's size
+    width: int = 640  # of the image, in pixels
+    height: int = 480
     layers: int | None = None  # decoder blocks; all by default, fewer for a trial
     tokens: int = 4  # of each reply
     products: Literal["float32", "native"] = "float32"  # of matrices; native needs a processor with bfloat16
@@ -73,7 +74,7 @@ def real_sizes(arguments: Arguments) -> dict[str, Any]:
     result: dict[str, Any] = {
         "family": arguments.family,
         "layers": arguments.layers,
-        "image": list(arguments.image),
+        "image": [arguments.width, arguments.height],
         "products": arguments.products,
         "machine": machine("cpu"),
         "steps": [],
@@ -129,7 +130,7 @@ def _settle(shapes: dict[str, Any]) -> None:
 
 def recipes_on(vlm: VLM, arguments: Arguments, path: Path) -> Iterator[dict[str, Any]]:
     """Each row as text alone, which takes seconds, then with its image, then a pair."""
-    image = Image.effect_noise(arguments.image, 90).convert("RGB")
+    image = Image.effect_noise((arguments.width, arguments.height), 90).convert("RGB")
     family = "llava" if arguments.family == "llava" else "qwen"
     for shown in (None, image):
         for kind in arguments.recipes:

@@ -50,7 +50,7 @@ def _here(arguments: Arguments, path: Path, age: str) -> dict:
 def test_both_layouts_and_all_recipes_give_the_bits_of_plain_hooks(family: str, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"<!-- measured: {family} -->\n<!-- end: {family} -->\n")
-    arguments = Arguments(family, image=(84, 56), tokens=2, out=tmp_path, write=page)  # type: ignore[arg-type]
+    arguments = Arguments(family, width=84, height=56, tokens=2, out=tmp_path, write=page)  # type: ignore[arg-type]
     found = real_sizes.real_sizes(arguments)
     steps = {step["what"]: step for step in found["steps"]}
     texts = [step for step in steps.values() if "fingerprint" in step]
@@ -67,7 +67,7 @@ def test_both_layouts_and_all_recipes_give_the_bits_of_plain_hooks(family: str, 
 def test_other_bits_are_named(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     right = by_hand.predicted
     monkeypatch.setattr(by_hand, "predicted", lambda *args: 1.1 * right(*args))
-    once = Arguments(family, ages=("2026",), recipes=("paper_pope",), image=(84, 56), tokens=1, out=tmp_path)  # type: ignore[arg-type]
+    once = Arguments(family, ages=("2026",), recipes=("paper_pope",), width=84, height=56, tokens=1, out=tmp_path)  # type: ignore[arg-type]
     with pytest.raises(RuntimeError, match="not those of plain hooks in paper_pope"):
         real_sizes.real_sizes(once)
 
