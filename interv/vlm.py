@@ -65,9 +65,9 @@ class VLM:
 
         `dtype` is the checkpoint's own unless told; embedded models are computed in float32. Options are device_map,
         attn_implementation, load_in_4bit and load_in_8bit; the first and the last two place the weights themselves, and
-        `device` does not. Further ones are chat_template, as Jinja text or a file, and max_pixels and min_pixels,
-        between which Qwen2-VL and its kin scale an image, a token for each 784. Raises ValueError where nothing has the
-        name, where there is no chat template, or where the family has no row in `interv/places/layouts.py`.
+        `device` does not. Further ones are chat_template, as Jinja text or a file; max_pixels and min_pixels, between
+        which Qwen2-VL and its kin scale an image; and threads, of torch ("spare": as `spare_threads` says). Raises
+        ValueError where nothing has the name, there is no chat template, or `layouts.py` has no row for the family.
         """
         model, processor = load(name, dtype=dtype, revision=revision, local_files_only=local_files_only, **options)
         placed = any(options.get(option) for option in ("device_map", "load_in_4bit", "load_in_8bit"))

@@ -25,7 +25,9 @@ from studies.run.answer import row_of
 from studies.run.arguments import Common, known, prepare
 from studies.run.bench import Bench, opened
 from studies.run.command_line import run_study
+from studies.run.foretold import tell_plan
 from studies.run.results import key, write_json
+from studies.run.stages import Plan, Stage
 
 THRESHOLD = "LogitThreshold"  # the one control that steers nothing
 ALL = "all"
@@ -39,6 +41,7 @@ class Arguments(Common):
     seeds: int = 3  # how many seeds on test, of the methods that draw random numbers
     screen: int = 40  # validation examples of each subset on which the whole grid is tried
     shown: int = 24  # test examples of each subset whose image and replies go into the report
+    dry_run: bool = False  # say what the run would take, by stage, without weights and without a result folder
 
 
 def compare(arguments: Arguments) -> list[Record]:
@@ -67,6 +70,18 @@ def compare(arguments: Arguments) -> list[Record]:
             if setting.seed == arguments.seed:
                 setting.steerer.save(bench.results.folder / "steerers" / type(setting.steerer).__name__)
         return report(bench, best, arguments.screen)
+
+
+def counted(arguments: Arguments) -> list[Stage]:
+    """What `compare` would do with these arguments, stage by stage; says it, and neither loads nor writes anything."""
+    named = methods_of(arguments)
+    vlm, task, recipe = prepare(arguments, outline=True)
+    methods = [name for name in named if is_yes_no(task) or name not in YES_NO_CONTROLS]
+    plan = Plan.of(arguments, vlm, task, recipe, Grid.of(recipe, vlm.n_layers, arguments.strength))
+    steering = [name for name in methods if name != THRESHOLD]
+    stages = plan.compared(task, steering, arguments.limit, arguments.screen, arguments.seeds, THRESHOLD in methods)
+    tell_plan(plan, stages, vlm.name)
+    return stages
 
 
 def methods_of(arguments: Arguments) -> tuple[str, ...]:
@@ -148,7 +163,7 @@ def draw_example(bench: Bench, rows: Sequence[Row]) -> None:
 
 
 def main() -> None:
-    run_study("compare", compare, Arguments, __doc__)
+    run_study("compare", lambda typed: counted(typed) if typed.dry_run else compare(typed), Arguments, __doc__)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig, PreTrainedModel
@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 from interv.models.adapters import adapted, adapter_config, base_of
 from interv.models.processor_settings import bound_pixels, template_of
 from interv.models.processors import IMAGE_ONLY
+from interv.models.threads import spare_threads
 from interv.places.layouts import layout_of
 
 EMBEDDED = Path(__file__).parents[1] / "embedded"
@@ -18,6 +19,44 @@ EMBEDDED = Path(__file__).parents[1] / "embedded"
 def embedded_names() -> list[str]:
     """The models that come with the package."""
     return sorted(folder.name for folder in EMBEDDED.iterdir() if (folder / "config.json").exists())
+
+
+def outline(
+    name: str,
+    *,
+    dtype: torch.dtype | str | None = None,
+    revision: str | None = None,
+    local_files_only: bool = False,
+    max_pixels: int | None = None,
+    min_pixels: int | None = None,
+) -> tuple[PreTrainedModel, Any]:
+    """The model on the meta device, whose weights have shapes alone, and its processor: no file of weights is read.
+
+    An adapter is left out. Raises as `load` does.
+    """
+    embedded = name in embedded_names()
+    source = str(EMBEDDED / name) if embedded else name
+    _check_name(name)
+    options: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only or embedded}
+    if adapter := None if embedded else adapter_config(source, options):
+        source, options["revision"] = base_of(name, adapter), adapter.get("revision")
+    config = AutoConfig.from_pretrained(source, **options)
+    layout_of(config.model_type)
+    if isinstance(dtype, str):
+        dtype = None if dtype == "auto" else getattr(torch, dtype)
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(
+            config, dtype=torch.float32 if embedded and dtype is None else dtype or config.dtype or torch.float32
+        )
+    return model, _settled(processor_of(source, config, options), None, min_pixels, max_pixels)
+
+
+def _check_name(name: str) -> None:
+    if name not in embedded_names() and not Path(name).is_dir() and not _is_hub_id(name):
+        raise ValueError(
+            f"{name!r} is no model: it is not embedded ({', '.join(embedded_names())}), no folder here, "
+            "and no hub id of the form owner/name."
+        )
 
 
 def load(
@@ -33,15 +72,12 @@ def load(
     chat_template: str | Path | None = None,
     max_pixels: int | None = None,
     min_pixels: int | None = None,
+    threads: int | Literal["spare"] | None = None,
 ) -> tuple[PreTrainedModel, Any]:
     """The model and its processor. Raises ValueError with what exists where nothing has the name."""
     embedded = name in embedded_names()
     source = str(EMBEDDED / name) if embedded else name
-    if not embedded and not Path(name).is_dir() and not _is_hub_id(name):
-        raise ValueError(
-            f"{name!r} is no model: it is not embedded ({', '.join(embedded_names())}), no folder here, "
-            "and no hub id of the form owner/name."
-        )
+    _check_name(name)
     template = None if chat_template is None else template_of(chat_template)
     options: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only or embedded}
     if adapter := None if embedded else adapter_config(source, options):
@@ -54,6 +90,7 @@ def load(
             attn_implementation=attn_implementation,
             load_in_4bit=load_in_4bit,
             load_in_8bit=load_in_8bit,
+            threads=threads,
         )
         if any(Path(source, f"{kind}_config.json").exists() for kind in ("processor", "preprocessor")):
             processor = processor_of(source, model.config, options)  # what was trained with may have another template
@@ -68,6 +105,9 @@ def load(
         quantization_config=_quantised(load_in_4bit, load_in_8bit, dtype),
         **options,
     )
+    if threads is not None:
+        weights = sum(one.numel() for one in model.parameters())
+        torch.set_num_threads(spare_threads(weights) if threads == "spare" else threads)
     return model, _settled(processor_of(source, config, options), template, min_pixels, max_pixels)
 
 

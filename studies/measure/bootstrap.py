@@ -1,9 +1,11 @@
-"""Percentile bootstrap of sums: one matrix product, weights [resamples, units] @ columns [units, k]."""
+"""Percentile bootstrap of sums: matrix products, weights [resamples, units] @ columns [units, k]."""
 
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
+
+NUMBERS = 4_000_000  # of the weights that are in float64 at a time, which is 32 MB
 
 
 def resampled_sums(
@@ -16,7 +18,10 @@ def resampled_sums(
     names, unit = np.unique(units, return_inverse=True)
     summed = np.zeros((len(names), columns.shape[1]))
     np.add.at(summed, unit, columns)
-    return weights_of(len(names), resamples, seed) @ summed
+    weights = weights_of(len(names), resamples, seed)
+    rows = max(1, NUMBERS // len(names))
+    parts = [weights[start : start + rows].astype(np.float64) @ summed for start in range(0, resamples, rows)]
+    return np.concatenate(parts)
 
 
 def resampled_over_seeds(
@@ -36,11 +41,15 @@ def resampled_over_seeds(
 
 
 @lru_cache(maxsize=4)
-def weights_of(units: int, resamples: int, seed: int) -> Float[np.ndarray, "resamples units"]:
-    """How often each unit is drawn in each resample. Cached: every method of a table asks for the same draws."""
+def weights_of(units: int, resamples: int, seed: int) -> UInt8[np.ndarray, "resamples units"]:
+    """How often each unit is drawn in each resample. Cached: every method of a table asks for the same draws.
+
+    Of a few units none is drawn more often than there are units, and of many none more than a dozen times: one byte.
+    """
     generator = np.random.default_rng(seed)
-    draws = (generator.integers(0, units, units) for _ in range(resamples))
-    weights = np.array([np.bincount(draw, minlength=units) for draw in draws], dtype=np.float64)
+    weights = np.empty((resamples, units), dtype=np.uint8)
+    for row in weights:
+        row[:] = np.bincount(generator.integers(0, units, units), minlength=units)
     weights.flags.writeable = False
     return weights
 

@@ -153,8 +153,7 @@ def _batches(
 ) -> Iterator[Work]:
     """Chunks of examples with the groups of settings that share their prefill and still lack a row there."""
     for alike in map_reduce(settings, lambda setting: setting.steerer.rewrite(Prompt(None, ""))).values():
-        side_by_side = min(len(alike), max(1, batch_size // PROMPTS))
-        size = max(1, batch_size // side_by_side)
+        together, size = side_by_side(len(alike), batch_size)
         for start in range(0, len(examples), size):
             chunk = examples[start : start + size]
             open_settings = [
@@ -163,8 +162,14 @@ def _batches(
                 if any(_key(split, example, setting) not in results.done for example in chunk)
             ]
             if open_settings:
-                groups = [open_settings[i : i + side_by_side] for i in range(0, len(open_settings), side_by_side)]
+                groups = [open_settings[i : i + together] for i in range(0, len(open_settings), together)]
                 yield chunk, groups
+
+
+def side_by_side(settings: int, batch_size: int) -> tuple[int, int]:
+    """How many of so many settings are decoded as one batch, and of how many prompts it is."""
+    together = min(settings, max(1, batch_size // PROMPTS))
+    return together, max(1, batch_size // together)
 
 
 def _key(split: Split, example: Example, setting: Setting) -> tuple[Any, ...]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from transformers import AutoConfig, AutoTokenizer
 
 from interv import VLM
@@ -13,6 +14,7 @@ from studies.judges.guard import EXAMPLES, Form
 from studies.recipes import MADE_FOR, RECIPES, Recipe
 from studies.run.checkpoint import Checkpoint
 from studies.run.cost import BatchSize
+from studies.run.sizes import memory_of
 from studies.tasks import BENCHMARKS, TASKS, Task
 
 FROM_ZERO = ("seed", "shown")  # the numbers that may be 0
@@ -36,7 +38,9 @@ class Common(Checkpoint):
     out: Path | None = None  # the result folder; results/<study>/<task>-<model> by default
     seed: int = 0  # the first seed of the methods that draw random numbers
     limit: int | None = None  # at most so many examples of each subset, in every split
-    batch_size: BatchSize = 256  # replies decoded at once; "auto" halves it for as long as memory runs out
+    # Replies decoded at once; "auto" begins with what fits beside the weights and halves it where memory runs out.
+    batch_size: BatchSize = "auto"
+    memory: int | None = None  # GB that "auto" plans with; all of the device's by default
     workers: int | None = None  # decode in so many processes, a GPU each where there are several
     ray: str | None = None  # address of a Ray cluster to decode on ("auto", "local"); --workers actors, or all it has
 
@@ -44,11 +48,19 @@ class Common(Checkpoint):
         return self.out or Path("results") / study / f"{self.task}-{Path(self.model).name}"
 
 
+def planned_memory(common: Common) -> int:
+    """Bytes that a batch and the weights may take together."""
+    return common.memory * 10**9 if common.memory else memory_of(torch.device(common.device))
+
+
 Asked = TypeVar("Asked", bound=Common)
 
 
-def prepare(common: Common) -> tuple[VLM, Task, Recipe]:
-    """The model, the task and the recipe of a study. Raises ValueError for arguments that do not fit or exist."""
+def prepare(common: Common, outline: bool = False) -> tuple[VLM, Task, Recipe]:
+    """The model, the task and the recipe of a study. Raises ValueError for arguments that do not fit or exist.
+
+    With `outline` the model comes without its weights, and the task without its judges.
+    """
     check_arguments(common)
     known(common.task, {**TASKS, **BENCHMARKS}, "task")
     named = None if common.recipe is None else known(common.recipe, RECIPES, "recipe")
@@ -57,14 +69,14 @@ def prepare(common: Common) -> tuple[VLM, Task, Recipe]:
         raise ValueError(f"{common.task} makes its own images; --data is for {', '.join(BENCHMARKS)}.")
     if (common.guard or common.judge) and not real:
         raise ValueError(f"{common.task} parses its replies itself; --guard and --judge are for mm_safety and chair.")
-    guard = guard_of(common)
+    guard = None if outline else guard_of(common)
     common = sized(common, named)
-    vlm = common.load()
+    vlm = common.outlined() if outline else common.load()
     recipe = recipe_of(common.task, common.model, vlm, named)
     recipe = replace(recipe, max_pixels=common.max_pixels, min_pixels=common.min_pixels)
     if not real:
         return vlm, TASKS[common.task](), recipe
-    panel = Panel(guard, [judge_of(name, common.device) for name in common.judge])
+    panel = Panel() if outline else Panel(guard, [judge_of(name, common.device) for name in common.judge])
     return vlm, BENCHMARKS[common.task](common.data, recipe, panel), recipe
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from interv import VLM
+from interv.models.load import outline
 
 
 def check_dtype(name: str | None) -> None:
@@ -43,13 +44,11 @@ class Checkpoint:
     load_in_4bit: bool = False  # by bitsandbytes
     max_pixels: int | None = None  # an image is scaled to at most so many (Qwen2-VL: a token for each 784)
     min_pixels: int | None = None  # and to at least so many
-    threads: int | None = None  # of torch on the CPU; torch's own choice by default
+    threads: int | None = None  # of torch on the CPU; by default what the model gains by and the machine has to spare
 
     def load(self) -> VLM:
         """The model with its processor. Raises as `VLM.load` does, and ValueError for no dtype or device of torch."""
         self._check()
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
         options = {"device_map": self.device_map, "attn_implementation": self.attn_implementation}
         return VLM.load(
             self.model,
@@ -61,8 +60,22 @@ class Checkpoint:
             load_in_4bit=self.load_in_4bit,
             max_pixels=self.max_pixels,
             min_pixels=self.min_pixels,
+            threads=self.threads or "spare",
             **options,
         )
+
+    def outlined(self) -> VLM:
+        """The model without its weights, to count with: it cannot run. Raises as `load` does."""
+        self._check()
+        model, processor = outline(
+            self.model,
+            dtype=self.dtype or ("bfloat16" if self.on_gpu else None),
+            revision=self.revision,
+            local_files_only=self.local_files_only,
+            max_pixels=self.max_pixels,
+            min_pixels=self.min_pixels,
+        )
+        return VLM(model, processor, self.model)
 
     def _check(self) -> None:
         check_dtype(self.dtype)
@@ -75,6 +88,11 @@ class Checkpoint:
         if self.device_map is not None:
             return self.device_map != "cpu" and torch.accelerator.is_available()
         return torch.device(self.device).type != "cpu"
+
+    @property
+    def bits(self) -> int | None:
+        """Of each weight, where they are quantised."""
+        return 4 if self.load_in_4bit else 8 if self.load_in_8bit else None
 
     def deciding(self, vlm: VLM) -> dict[str, Any]:
         """What decides the replies beside the weights' names, for the recipe: precision and, where given, the rest."""

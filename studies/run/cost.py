@@ -12,9 +12,9 @@ from typing import Any, Literal, TypeVar
 import torch
 
 from studies.run.results import write_json
+from studies.run.sizes import MOST
 
 BatchSize = int | Literal["auto"]
-FIRST = 256  # what "auto" tries first
 FILE = "cost.json"
 T = TypeVar("T")
 
@@ -23,17 +23,18 @@ T = TypeVar("T")
 class Account:
     """One run's time and memory. `batch_size` falls where it is "auto" and memory runs out, and stays there.
 
-    `earlier` are the entries of the runs that came before it in its folder.
+    `earlier` are the entries of the runs that came before it in its folder, `first` is what "auto" begins with.
     """
 
     wanted: BatchSize
     device: torch.device
     earlier: Sequence[dict[str, Any]] = ()
+    first: int = MOST
     batch_size: int = field(init=False)
     started: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
-        self.batch_size = FIRST if self.wanted == "auto" else self.wanted
+        self.batch_size = self.first if self.wanted == "auto" else self.wanted
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
 

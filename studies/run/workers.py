@@ -52,7 +52,7 @@ class Processes:
     """Workers on this machine, each a process of its own; on CUDA they take the machine's devices in turn."""
 
     def __init__(self, checkpoint: Checkpoint, fingerprint: str, workers: int) -> None:
-        threads = checkpoint.threads or max(1, (os.cpu_count() or 1) // workers)
+        threads = checkpoint.threads or max(1, torch.get_num_threads() // workers)
         spawning = get_context("spawn")
         places = spawning.SimpleQueue()
         for place in devices(checkpoint.device, workers):

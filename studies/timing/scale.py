@@ -78,15 +78,15 @@ def training(model: str, count: int) -> dict[str, Any]:
         return {"pairs": count, "formula": formula, **grown(lambda: L2S.fit(shards, epochs=1), before)}
 
 
-def store_of(folder: str, count: int) -> Store:
-    return Store(Path(folder), count, ROWS_A_SHARD, (0,), WIDTH, "", False)
+def store_of(folder: str, count: int, width: int = WIDTH) -> Store:
+    return Store(Path(folder), count, ROWS_A_SHARD, (0,), width, "", False)
 
 
-def plant(folder: str, count: int) -> None:
+def plant(folder: str, count: int, width: int = WIDTH) -> None:
     """Write `count` synthetic contrasts in shards."""
-    store = store_of(folder, count)
+    store = store_of(folder, count, width)
     for number, start in enumerate(range(0, count, ROWS_A_SHARD)):
-        rows = planted(min(ROWS_A_SHARD, count - start), WIDTH, seed=number)
+        rows = planted(min(ROWS_A_SHARD, count - start), width, seed=number)
         tensors = (rows.context[:, None], rows.positive[:, None], rows.negative[:, None])
         store.write(number, ContrastBank(*tensors, None, rows.behavior, rows.id, (0,), ""), [])
 
