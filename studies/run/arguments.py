@@ -31,6 +31,7 @@ class Common(Checkpoint):
     guard: str | None = None  # Llama-Guard-3 (hub id or folder), for the unsafe score of mm_safety
     guard_form: Form = "published"  # how the guard is asked
     guard_examples: Path | None = None  # JSON, a list of [reply, "safe" or "unsafe"]; our own four by default
+    guard_device: str | None = None  # where the guard runs; beside the model by default, which takes another 16 GB
     # Rate the replies of mm_safety, compare the captions of chair: models at the endpoint of JUDGE_URL, or hub ids or
     # folders. A second one tells how far judges agree.
     judge: tuple[str, ...] = ()
@@ -124,7 +125,7 @@ def guard_of(common: Common) -> LlamaGuard | None:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"--guard {common.guard} cannot be loaded ({reason}); give a hub id or a folder.") from error
     examples = EXAMPLES if common.guard_examples is None else load_examples(common.guard_examples)
-    return LlamaGuard(common.guard, common.guard_form, examples, device=common.device)
+    return LlamaGuard(common.guard, common.guard_form, examples, device=common.guard_device or common.device)
 
 
 def recipe_of(task: str, model: str, vlm: VLM, named: Recipe | None) -> Recipe:

@@ -89,7 +89,7 @@ class Plan:
         prefills, steps = sum(own) + whole, 0
         if self.recipe.pool == "mean_generated":
             prefills += sum(len(_different(pair)) - 1 for pair in pairs)
-            steps = len(batches) * 2 * self.recipe.generated_tokens
+            steps = len(batches) * 2 * (self.recipe.generated_tokens + 1)
         kept = NUMBER * (3 + any(pair.agnostic is not None for pair in pairs)) * self.sizes.width * len(pairs)
         kept *= len({*self.grid.reads, *self.grid.writes})
         rows = min(size, len(pairs))
