@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from random import Random
 
 import torch
 from jaxtyping import Float
@@ -14,6 +15,7 @@ from methods.steerer import Fitted, Strength
 from studies.tasks.task import Task
 
 YES_NO_CONTROLS = ("LogitThreshold", "ConstantDirection")
+THRESHOLD_PROMPTS = 1024  # that the threshold is fitted on at most: each is a pass over an image
 
 
 def is_yes_no(task: Task) -> bool:
@@ -63,7 +65,13 @@ class LogitThreshold:
         words: tuple[str, str] = ("yes", "no"),
         batch_size: int = 64,
     ) -> "LogitThreshold":
-        """The threshold that answers most of the training prompts rightly; the middle one where several do."""
+        """The threshold that answers most of the training prompts rightly; the middle one where several do.
+
+        Of very many prompts a sample is asked.
+        """
+        if len(prompts) > THRESHOLD_PROMPTS:
+            rows = sorted(Random(0).sample(range(len(prompts)), THRESHOLD_PROMPTS))
+            prompts, targets = [prompts[row] for row in rows], [targets[row] for row in rows]
         yes_id, no_id = (_first_token(vlm, prompts[0], word) for word in words)
         bare = cls(0.0, yes_id, no_id, words)
         chunks = [prompts[start : start + batch_size] for start in range(0, len(prompts), batch_size)]

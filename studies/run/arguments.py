@@ -5,7 +5,6 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from transformers import AutoConfig, AutoTokenizer
 
 from interv import VLM
@@ -14,7 +13,6 @@ from studies.judges.guard import EXAMPLES, Form
 from studies.recipes import MADE_FOR, RECIPES, Recipe
 from studies.run.checkpoint import Checkpoint
 from studies.run.cost import BatchSize
-from studies.run.sizes import memory_of
 from studies.tasks import BENCHMARKS, TASKS, Task
 
 FROM_ZERO = ("seed", "shown")  # the numbers that may be 0
@@ -47,11 +45,6 @@ class Common(Checkpoint):
 
     def folder(self, study: str) -> Path:
         return self.out or Path("results") / study / f"{self.task}-{Path(self.model).name}"
-
-
-def planned_memory(common: Common) -> int:
-    """Bytes that a batch and the weights may take together."""
-    return common.memory * 10**9 if common.memory else memory_of(torch.device(common.device))
 
 
 Asked = TypeVar("Asked", bound=Common)

@@ -23,10 +23,10 @@ from studies.fit.setting import Setting
 from studies.measure import Row, some
 from studies.recipes import Recipe
 from studies.run.answer import Workers, answer, readable
-from studies.run.arguments import Common, planned_memory, sized
+from studies.run.arguments import Common, sized
+from studies.run.batch import first_size
 from studies.run.cost import Account, note, noted
 from studies.run.results import Results, read_rows
-from studies.run.sizes import MOST, Sizes, lengths_of
 from studies.run.workers import working
 from studies.tasks import Example, Split, Task
 
@@ -201,24 +201,16 @@ def opened(
     settings = {"recipe": recipe.card(), "grid": asdict(grid), **common.deciding(vlm), "limit": common.limit, **more}
     settings |= {} if common.data is None else {"data": str(common.data)}
     settings |= {"examples": data_hashes(task), **deciding_judge(task)}
-    recorded = recorded_judges(task) | recorded_notes(task)
-    known: dict[str, Any] = {"seeds": list(seeds), "fingerprint": vlm.fingerprint, "recorded": recorded}
-    known |= {"preprocessing": vlm.preprocessing}
+    known: dict[str, Any] = {"seeds": list(seeds), "fingerprint": vlm.fingerprint, "preprocessing": vlm.preprocessing}
+    known["recorded"] = recorded_judges(task) | recorded_notes(task)
     with (
         Results.open(common.folder(study), settings, **known) as results,
         working(sized(common, recipe), vlm.fingerprint, common.workers, common.ray) as workers,
     ):
-        first = first_size(common, vlm, task) if common.batch_size == "auto" else MOST
-        account = Account(common.batch_size, device_of(vlm.model), noted(results.folder), first)
+        account = Account(common.batch_size, device_of(vlm.model), noted(results.folder), first_size(common, vlm, task))
         bench = Bench(vlm, task, recipe, grid, common, results, account, workers)
         results.appended = bench.note_cost
         yield bench
-
-
-def first_size(common: Common, vlm: VLM, task: Task) -> int:
-    """How many replies fit beside the weights, by the sizes of the model and of this task's prompts."""
-    tokens = lengths_of(vlm, [example.prompt for example in task.prompts("test")]).tokens
-    return Sizes.of(vlm, common.bits).fitting(planned_memory(common), tokens, task.max_new_tokens)
 
 
 def data_hashes(task: Task) -> dict[str, str]:

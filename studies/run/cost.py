@@ -16,6 +16,7 @@ from studies.run.sizes import MOST
 
 BatchSize = int | Literal["auto"]
 FILE = "cost.json"
+TOGETHER = 8  # pairs at least, where the batch has room for as many replies
 T = TypeVar("T")
 
 
@@ -61,8 +62,8 @@ class Account:
                 torch.cuda.empty_cache()
 
     def fit_pairs(self, work: Callable[[int], T]) -> T:
-        """As `fit`, for contrast pairs: a pair is a prompt with four completions at most, and its activations stay."""
-        return self.fit(lambda size: work(max(1, size // 4)))
+        """As `fit`, for contrast pairs, with as many as go with so many replies."""
+        return self.fit(lambda size: work(pairs_at_once(size)))
 
     def entry(self, replies: int) -> dict[str, Any]:
         """This run so far: seconds since it began, replies made, peak memory in bytes, and how it ran."""
@@ -74,6 +75,15 @@ class Account:
             "device": torch.cuda.get_device_name(self.device) if cuda else str(self.device),
             "peak_bytes": torch.cuda.max_memory_allocated(self.device) if cuda else resident_peak(),
         }
+
+
+def pairs_at_once(batch_size: int) -> int:
+    """How many pairs go with so many replies.
+
+    A pair is a prompt with four completions at most, whose activations stay. Of keys and values it holds one prompt's,
+    so few pairs are as many as replies: fewer would decode alone where the model goes on from their forced answers.
+    """
+    return max(batch_size // 4, min(batch_size, TOGETHER))
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -10,12 +10,15 @@ from interv.places.scope import PROMPT_SCOPES
 from interv.prompts.images import shown_by
 from methods import ContrastPair
 from methods.steerer import Fitted
+from studies.fit.controls import THRESHOLD_PROMPTS
 from studies.fit.fitting import METHODS
 from studies.fit.method_traits import adds, at_one_block, in_replies_alone, reads_context, seeded
 from studies.fit.selection import FINALISTS, Grid, thinned
 from studies.recipes import Recipe
 from studies.run.answer import side_by_side
-from studies.run.arguments import Common, planned_memory
+from studies.run.arguments import Common
+from studies.run.batch import first_size
+from studies.run.cost import pairs_at_once
 from studies.run.sizes import Lengths, Sizes, lengths_of
 from studies.tasks import Example, Split, Task
 
@@ -61,12 +64,9 @@ class Plan:
     @classmethod
     def of(cls, common: Common, vlm: VLM, task: Task, recipe: Recipe, grid: Grid) -> "Plan":
         """The plan of a study with these arguments, on a model or on the outline of one."""
-        prompts = [example.prompt for example in task.prompts("test")]
-        lengths, sizes = lengths_of(vlm, prompts), Sizes.of(vlm, common.bits)
-        size = common.batch_size
-        if size == "auto":
-            size = sizes.fitting(planned_memory(common), lengths.tokens, task.max_new_tokens)
-        return cls(recipe, grid, size, sizes, lengths, task.max_new_tokens)
+        lengths = lengths_of(vlm, [example.prompt for example in task.prompts("test")])
+        size = first_size(common, vlm, task)
+        return cls(recipe, grid, size, Sizes.of(vlm, common.bits), lengths, task.max_new_tokens)
 
     def candidates(self, name: str) -> int:
         """How many settings of a method the whole grid has, as `Bench.candidates` makes them."""
@@ -78,7 +78,7 @@ class Plan:
 
     def captured(self, split: str, pairs: Sequence[ContrastPair]) -> Stage:
         """The contrasts of these pairs, which stay in memory and in the result folder."""
-        size, tokens = max(1, self.batch_size // 4), self.lengths.tokens
+        size, tokens = pairs_at_once(self.batch_size), self.lengths.tokens
         files = all(isinstance(pair.prompt.image, str) or hasattr(pair.prompt.image, "__fspath__") for pair in pairs)
         shared = [pair for pair in pairs if len({shown_by(prompt) for prompt in pair.variants()}) == 1]
         first: dict[object, int] = {}
@@ -157,7 +157,7 @@ class Plan:
         chosen = {name: seeds if seeded(METHODS[name]) else 1 for name in methods}
         stages.append(self.answered("test", examples["test"], chosen))
         if threshold:
-            count = len(examples["train"]) + 2 * len(examples["test"])
+            count = min(len(examples["train"]), THRESHOLD_PROMPTS) + 2 * len(examples["test"])
             steps = -(-len(examples["test"]) // self.batch_size) * self.max_new_tokens
             images = count * self.lengths.image_tokens
             stages.append(Stage("threshold", 0, len(examples["test"]), count, steps, images))

@@ -112,4 +112,4 @@ def _balanced(sums: np.ndarray) -> np.ndarray:
     """Mean over the behaviours that occur of the share of wanted replies."""
     wanted, count = sums[..., 0::2], sums[..., 1::2]
     shares = np.divide(wanted, count, out=np.zeros_like(wanted), where=count > 0)
-    return shares.sum(-1) / (count > 0).sum(-1)
+    return np.asarray(shares.sum(-1) / (count > 0).sum(-1))

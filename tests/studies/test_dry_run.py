@@ -18,7 +18,7 @@ from studies.run.stages import Stage
 
 SMALL = Arguments(
     methods=("NoSteering", "PromptSteering", "L2S", "P2S", "VCD", "LogitThreshold"),
-    strength=(0.5, 1.0),
+    strength=(0.5,),
     limit=2,
     screen=1,
     seeds=2,
@@ -134,7 +134,7 @@ def test_the_outline_has_the_sizes_of_the_model() -> None:
 
 
 def test_auto_begins_with_what_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("studies.run.arguments.memory_of", lambda device: 8_000_000)
+    monkeypatch.setattr("studies.run.batch.memory_of", lambda device: 8_000_000)
     small = replace(SMALL, methods=("NoSteering",), batch_size="auto", limit=2, out=tmp_path / "out")
     compare(small)
     cost = (tmp_path / "out" / "cost.json").read_text()
