@@ -63,7 +63,7 @@ def capture_batch(
 
 
 def _first_of(batch: Sequence[Pooled]) -> list[list[int]]:
-    """[variants][pairs]: the first of the pair's prompts that is the very same object, so that none runs twice.
+    """[variants][pairs]: the first of the pair's prompts that is equal, so that none runs twice.
 
     The prompt itself stands for a completion only where the pool is "last", as it is always read there and never
     continued. Only a variant that repeats in every pair is saved: the batch runs whole variants.
@@ -74,7 +74,7 @@ def _first_of(batch: Sequence[Pooled]) -> list[list[int]]:
         for pair, pool in batch:
             variants = pair.variants()
             start = 0 if number == 0 or pool == "last" else 1
-            column.append(next(i for i in range(start, number + 1) if variants[i] is variants[number]))
+            column.append(next(i for i in range(start, number + 1) if variants[i] == variants[number]))
         columns.append(column if number not in column else [number] * len(batch))
     return columns
 

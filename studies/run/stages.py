@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from more_itertools import chunked
+from more_itertools import chunked, unique_everseen
 
-from interv import VLM
+from interv import VLM, Prompt
 from interv.places.scope import PROMPT_SCOPES
 from interv.prompts.images import shown_by
 from methods import ContrastPair
@@ -89,7 +89,8 @@ class Plan:
         prefills, steps = sum(own) + whole, 0
         if self.recipe.pool == "mean_generated":
             prefills += sum(len(_different(pair)) - 1 for pair in pairs)
-            steps = len(batches) * 2 * (self.recipe.generated_tokens + 1)
+            completions = max(len(_different(pair)) - 1 for pair in pairs)
+            steps = len(batches) * completions * (self.recipe.generated_tokens + 1)
         kept = NUMBER * (3 + any(pair.agnostic is not None for pair in pairs)) * self.sizes.width * len(pairs)
         kept *= len({*self.grid.reads, *self.grid.writes})
         rows = min(size, len(pairs))
@@ -170,9 +171,9 @@ class Plan:
         return [Stage("other materials", prefills=more, image_tokens=more * self.lengths.image_tokens)] if more else []
 
 
-def _different(pair: ContrastPair) -> list[object]:
-    """A pair's prompts but for those that are the very same object, which run once."""
-    return list({id(prompt): prompt for prompt in pair.variants()}.values())
+def _different(pair: ContrastPair) -> list[Prompt]:
+    """A pair's prompts but for those that are equal, which run once."""
+    return list(unique_everseen(pair.variants()))
 
 
 def _rewrites(method: type[Fitted]) -> bool:
