@@ -107,7 +107,7 @@ def load(
     )
     if threads is not None:
         weights = sum(one.numel() for one in model.parameters())
-        torch.set_num_threads(spare_threads(weights) if threads == "spare" else threads)
+        torch.set_num_threads(spare_threads(weights) if isinstance(threads, str) else threads)
     return model, _settled(processor_of(source, config, options), template, min_pixels, max_pixels)
 
 
