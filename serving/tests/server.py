@@ -1,0 +1,93 @@
+"""A real HTTP server in processes of its own, and requests to it."""
+
+import base64
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from world import World
+
+START = 600  # seconds; a busy machine takes its time
+
+
+class Server:
+    def __init__(self, world: World, log: Any, *options: str, **environment: str) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", world.model]
+        command += ["--served-model-name", "llava", "--host", "127.0.0.1", "--port", str(self.port)]
+        command += ["--additional-config", json.dumps({"steer": world.steerers}), "--dtype", "float32"]
+        command += ["--enforce-eager", "--max-model-len", "256", "--max-num-seqs", "64", *options]
+        own = {**os.environ, **environment, "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
+        self.process = subprocess.Popen(command, stdout=log, stderr=log, env=own, start_new_session=True)
+
+    def wait(self) -> None:
+        """Until it answers."""
+        end = time.monotonic() + START
+        while time.monotonic() < end:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"The server ended with {self.process.returncode} before it answered.")
+            try:
+                with urllib.request.urlopen(f"{self.url}/health", timeout=5):
+                    return
+            except OSError:
+                time.sleep(1)
+        raise TimeoutError(f"The server did not answer within {START} s.")
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def stop(self, sign: int = signal.SIGTERM) -> None:
+        """With its engine's processes, which are of its own group."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, sign)
+        self.process.wait(60)
+
+
+@contextmanager
+def serving(world: World, log: Any, *options: str, **environment: str) -> Iterator[Server]:
+    server = Server(world, log, *options, **environment)
+    try:
+        server.wait()
+        yield server
+    finally:
+        server.stop()
+
+
+def body(world: World, number: int, steerer: str | None, strength: float = 1.0, **fields: Any) -> dict[str, Any]:
+    """A chat request about one of the world's prompts."""
+    row = world.rows[number]
+    image = base64.b64encode((world.folder / row["image"]).read_bytes()).decode()
+    content = [
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image}"}},
+        {"type": "text", "text": row["question"]},
+    ]
+    own: dict[str, Any] = {"model": "llava", "messages": [{"role": "user", "content": content}]}
+    own |= {"temperature": 0, "max_tokens": 12, "logprobs": True, "top_logprobs": 5, "return_token_ids": True}
+    if steerer is not None:
+        own["vllm_xargs"] = {"steer": steerer, "steer_strength": strength}
+    return own | fields
+
+
+def post(
+    url: str, fields: Mapping[str, Any], path: str = "/v1/chat/completions", timeout: float = 300
+) -> tuple[int, dict[str, Any]]:
+    """Status and answer, errors too."""
+    data = json.dumps(fields).encode()
+    request = urllib.request.Request(url + path, data, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
