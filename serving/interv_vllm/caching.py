@@ -15,13 +15,17 @@ def cache_blocks(inner: Callable[..., None], self: Any, request: Any, num_comput
     inner(request, min(num_computed_tokens, shared(request)))
 
 
-def get_computed_blocks(inner: Callable[..., Any], self: Any, request: Any) -> Any:
+def get_computed_blocks(
+    inner: Callable[..., Any], self: Any, request: Any, max_cache_hit_length: int | None = None
+) -> Any:
     """In place of KVCacheManager.get_computed_blocks: what a request takes from others.
 
     A preempted one comes back with its own reply behind the prompt, and an unsteered twin may have left just that.
     """
-    limit = shared(request) + 1  # vLLM takes one token less than there are
-    return inner(request if request.num_tokens <= limit else _Shortened(request, limit))
+    limit = shared(request)
+    most = () if max_cache_hit_length is None else (min(max_cache_hit_length, limit),)  # since vLLM 0.33
+    # vLLM takes one token less than there are.
+    return inner(request if request.num_tokens - 1 <= limit else _Shortened(request, limit + 1), *most)
 
 
 def shared(request: Any) -> int:

@@ -51,7 +51,8 @@ def params(steerer: str | None, strength: float | None = None, tokens: int = 12,
     extra = None if steerer is None else {"steer": steerer}
     if extra is not None and strength is not None:
         extra["steer_strength"] = strength
-    return SamplingParams(temperature=0.0, max_tokens=tokens, logprobs=5, extra_args=extra, **settings)
+    usual = {"temperature": 0.0, "max_tokens": tokens, "logprobs": 5, "extra_args": extra}
+    return SamplingParams(**{**usual, **settings})
 
 
 def state_of(engine: LLM) -> Any:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from interv_vllm.caching import cache_blocks, get_computed_blocks
 from interv_vllm.state import State
 from interv_vllm.steerers import Constant, Learned
 from interv_vllm.table import Table
@@ -94,3 +95,25 @@ def test_nothing_is_left_of_a_step() -> None:
     assert not state.rows[0].any()
     state.finish("f")
     assert (len(state.table), state.requests) == (0, {})
+
+
+def test_only_tokens_before_the_last_of_the_prompt_are_shared() -> None:
+    """Of a request with a prompt of 10 tokens that came back with 7 of its reply."""
+
+    class Request:
+        num_tokens, num_prompt_tokens = 17, 10
+
+        def __init__(self, **extra: Any) -> None:
+            self.sampling_params = Params(**extra)
+
+    def taken(request: Any, most: int | None = None) -> int:
+        return request.num_tokens - 1 if most is None else most
+
+    steered, plain, left = Request(steer="learned"), Request(), list[int]()
+    assert get_computed_blocks(taken, None, steered) == 9
+    assert get_computed_blocks(taken, None, steered, 14) == 9
+    assert get_computed_blocks(taken, None, steered, 4) == 4
+    assert get_computed_blocks(taken, None, plain) == 16
+    for request in (steered, plain):
+        cache_blocks(lambda one, tokens: left.append(tokens), None, request, 15)
+    assert left == [9, 15]
