@@ -21,9 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent / "tests"))
 
 import psutil
 
-from laws import STEERED
 from server import Server, body, post
-from world import TOLERANCE, World
+from world import STEERED, TOLERANCE, World
 
 CASES = (*STEERED, (None, 1.0))
 

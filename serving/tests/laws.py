@@ -3,9 +3,8 @@
 from typing import Any
 
 from engines import LLM, apart, params, preempt, preemptions, state_of, stepped
-from world import TOLERANCE, World, difference
+from world import STEERED, TOLERANCE, World, difference
 
-STEERED = (("l2s-3-3", 2.5), ("l2s-7-4", 1.0), ("mean", 2.5), ("none", 1.0), ("l2s-3-3-generated", 2.5))
 BLOCK = 32  # tokens that share a place in memory; CPUs have multiples of it
 LONG = 2 * BLOCK + 8
 
@@ -39,6 +38,15 @@ def unsteered_after_steered_is_unsteered(engine: LLM, world: World) -> None:
     prompts = world.inputs[:4]
     engine.generate(prompts, params("l2s-3-3", 2.5), use_tqdm=False)
     check(world.answers()[:4], engine.generate(prompts, params(None), use_tqdm=False))
+
+
+def arrivals_are_not_mixed_with_neighbours(engine: LLM, world: World) -> None:
+    """Their last prompt tokens run again while another steerer's request is in the midst of its reply."""
+    going = params("mean", 2.5, LONG, ignore_eos=True)
+    stepped(engine, {"n": (world.inputs[0], going)}, steps=4)
+    own = params("l2s-7-4", 1.0)
+    done = stepped(engine, {f"b{number}": (world.inputs[number], own) for number in range(1, 5)})
+    check(world.answers("l2s-7-4", 1.0)[1:5], [done[f"b{number}"] for number in range(1, 5)])
 
 
 def preempted_equals_alone(engine: LLM, world: World) -> None:
@@ -100,6 +108,7 @@ LAWS = {
     for law in (
         mixed_batch_equals_the_toolkit,
         unsteered_after_steered_is_unsteered,
+        arrivals_are_not_mixed_with_neighbours,
         preempted_equals_alone,
         following_turn_takes_nothing_steered,
         preempted_takes_nothing_of_an_unsteered_twin,

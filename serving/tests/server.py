@@ -16,7 +16,7 @@ from typing import Any
 
 from world import World
 
-START = 600  # seconds; a busy machine takes its time
+START = 1800  # seconds; a busy machine takes its time
 
 
 class Server:
@@ -50,9 +50,14 @@ class Server:
 
     def stop(self, sign: int = signal.SIGTERM) -> None:
         """With its engine's processes, which are of its own group."""
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, sign)
-        self.process.wait(60)
+        if self.process.poll() is not None:
+            return
+        os.killpg(self.process.pid, sign)
+        try:
+            self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
 
 @contextmanager

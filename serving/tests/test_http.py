@@ -6,15 +6,12 @@ from typing import Any
 
 import pytest
 
-from engines import Engines
-from laws import STEERED
 from server import Server, body, post, serving
-from world import TOLERANCE, World
+from world import STEERED, TOLERANCE, World
 
 
 @pytest.fixture(scope="module")
-def server(llava: World, engines: Engines, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    engines.close()
+def server(llava: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with (tmp_path_factory.mktemp("server") / "log").open("w") as log, serving(llava, log) as running:
         yield running
 
