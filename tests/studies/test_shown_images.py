@@ -21,6 +21,7 @@ from tests.studies.benchmark_files import picture, save_pictures, write_lines, w
 from tests.tiny_models import build
 
 PHOTO = Image.new("RGB", (400, 300))
+TOKEN = 48 * 48  # pixels of an image token of tiny-qwen2vl
 
 
 def example(id: str, image: Any) -> Example:
@@ -39,13 +40,13 @@ def test_an_image_that_the_model_does_not_take_is_skipped_by_its_id(tmp_path: Pa
 
 @pytest.mark.parametrize("where", ["arguments", "recipe", "both"])
 def test_bounds_of_an_images_size_reach_the_model_and_the_recipe(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = replace(Recipe("bounded", "shapes_pope", "tiny-qwen2vl"), max_pixels=256 if where == "both" else 3 * 256)
+    own = replace(Recipe("bounded", "shapes_pope", "tiny-qwen2vl"), max_pixels=TOKEN if where == "both" else 3 * TOKEN)
     monkeypatch.setitem(RECIPES, "bounded", own)
     common = Common(model="tiny-qwen2vl", recipe=None if where == "arguments" else "bounded")
-    common = common if where == "recipe" else replace(common, max_pixels=3 * 256)
+    common = common if where == "recipe" else replace(common, max_pixels=3 * TOKEN)
     vlm, _, recipe = prepare(common)
     assert int(vlm.encode([Prompt(PHOTO, "what ?")]).image_mask.sum()) <= 3
-    assert recipe.max_pixels == recipe.card()["max_pixels"] == 3 * 256
+    assert recipe.max_pixels == recipe.card()["max_pixels"] == 3 * TOKEN
     assert "min_pixels" not in recipe.card()
     again = sized(common, recipe).load()  # as a worker loads it
     assert int(again.encode([Prompt(PHOTO, "what ?")]).image_mask.sum()) <= 3
