@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from more_itertools import chunked, unique_everseen
+from more_itertools import chunked
 
 from interv import VLM, Prompt
 from interv.places.scope import PROMPT_SCOPES
@@ -92,7 +92,7 @@ class Plan:
             completions = max(len(_different(pair)) - 1 for pair in pairs)
             steps = len(batches) * completions * (self.recipe.generated_tokens + 1)
         kept = NUMBER * (3 + any(pair.agnostic is not None for pair in pairs)) * self.sizes.width * len(pairs)
-        kept *= len({*self.grid.reads, *self.grid.writes})
+        kept *= len(self.grid.captured(self.sizes.blocks))
         rows = min(size, len(pairs))
         cache = rows * (self.sizes.key_values + self.sizes.passing) * tokens
         cache += rows * 3 * 3 * self.sizes.key_values * tokens // self.sizes.blocks
@@ -173,7 +173,8 @@ class Plan:
 
 def _different(pair: ContrastPair) -> list[Prompt]:
     """A pair's prompts but for those that are equal, which run once."""
-    return list(unique_everseen(pair.variants()))
+    variants = pair.variants()
+    return [prompt for number, prompt in enumerate(variants) if prompt not in variants[:number]]
 
 
 def _rewrites(method: type[Fitted]) -> bool:

@@ -126,9 +126,9 @@ def test_a_killed_capture_goes_on_and_gives_what_an_undisturbed_one_does(
         written.append(number)
         write(self, number, *parts)
 
-    with bench_at(tmp_path / "whole", tiny) as bench:
+    with bench_at(tmp_path / "whole", tiny, limit=8) as bench:
         whole = bench.contrasts("train")
-    with bench_at(tmp_path / "cut", tiny) as bench:
+    with bench_at(tmp_path / "cut", tiny, limit=8) as bench:
         with monkeypatch.context() as patch:
             patch.setattr(stores.Store, "write", twice)
             with pytest.raises(KeyboardInterrupt):
