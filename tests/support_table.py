@@ -101,6 +101,7 @@ def _know_places(family: str) -> None:
         places.BLOCKS = "model.text_model.layers"
         places.PLACES["final norm"] = places._path("model.text_model.norm")
     if family == "gemma3":
+        places.BEFORE_MLP, places.NORM_OFFSET = "pre_feedforward_layernorm", 1.0
         places.PLACES |= {
             "hook_resid_mid": places._hook("hook_resid_mid", ".pre_feedforward_layernorm", "input"),
             "hook_attn_out": places._hook("hook_attn_out", ".post_attention_layernorm", "output"),

@@ -9,6 +9,8 @@ from torch import Tensor
 from interv import VLM, Site
 
 BLOCKS = "model.language_model.layers"
+BEFORE_MLP = "post_attention_layernorm"  # the norm in a block that the MLP reads from
+NORM_OFFSET = 0.0  # what the text model's norms add to their weights
 VISION = {
     "llava": ("model.vision_tower.encoder.layers.0", "model.multi_modal_projector"),
     "qwen2_vl": ("model.visual.blocks.0", "model.visual.merger"),

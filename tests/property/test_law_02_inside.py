@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from interv import VLM, Add, Capture, Scale, Site
 from tests.property.cases import Ask, Case
-from tests.property.places import BLOCKS, VISION
+from tests.property.places import BEFORE_MLP, BLOCKS, NORM_OFFSET, VISION
 from tests.property.reference import bitwise, close, hooked, own_inputs
 
 CASE = Case((Ask("what is it?", ((56, 56),), 1), Ask("hm", ((28, 28),), 2)), ())
@@ -38,7 +38,11 @@ def spread(module: nn.Module, given: Tensor) -> tuple[Tensor, Tensor]:
 
 def weighted(module: nn.Module, normalized: Tensor) -> Tensor:
     bias = getattr(module, "bias", None)
-    return normalized * module.weight + (0.0 if bias is None else bias)
+    return normalized * weight_of(module) + (0.0 if bias is None else bias)
+
+
+def weight_of(norm: nn.Module) -> Tensor:
+    return norm.weight.detach() + (0.0 if isinstance(norm, nn.LayerNorm) else NORM_OFFSET)
 
 
 def of_norm(site: Site, path: str) -> Inside:
@@ -77,11 +81,12 @@ def _heads(vlm: VLM) -> int:
 
 def insides(vlm: VLM) -> list[Inside]:
     norm = BLOCKS.rpartition(".")[0] + ".norm"
-    tower = {"llava": "layer_norm2", "qwen2_vl": "norm2"}[vlm.model.config.model_type]
-    vision = f"{VISION[vlm.model.config.model_type][0]}.{tower}"
+    block = VISION[vlm.model.config.model_type][0]
+    named = dict(vlm.model.get_submodule(block).named_children())
+    vision = f"{block}.{next(name for name in ('layer_norm2', 'norm2', 'layernorm_after') if name in named)}"
     return [
         *(of_norm(Site(0, f"ln1.hook_{kind}"), f"{BLOCKS}.0.input_layernorm") for kind in ("scale", "normalized")),
-        *(of_norm(Site(1, f"ln2.{kind}"), f"{BLOCKS}.1.post_attention_layernorm") for kind in ("hook_scale",)),
+        *(of_norm(Site(1, f"ln2.{kind}"), f"{BLOCKS}.1.{BEFORE_MLP}") for kind in ("hook_scale",)),
         *(of_norm(Site.parse(f"ln_final.hook_{kind}"), norm) for kind in ("scale", "normalized")),
         *(of_norm(Site(0, f"ln2.hook_{kind}", tower="vision"), vision) for kind in ("scale", "normalized")),
         *(of_result(vlm, layer, head) for layer, head in ((0, 1), (1, _heads(vlm) - 1))),
@@ -153,15 +158,15 @@ def check_causes_come_before_effects(vlm: VLM) -> None:
     plain = vlm.generate(CASE.prompts(), captures, max_new_tokens=1).captured
     steered = vlm.generate(CASE.prompts(), [*ops, *captures], max_new_tokens=1).captured
     before, after = ([read[capture] for capture in captures] for read in (plain, steered))
-    weight = vlm.model.get_submodule(f"{BLOCKS}.1.input_layernorm").weight.detach()
+    weight = weight_of(vlm.model.get_submodule(f"{BLOCKS}.1.input_layernorm"))
     close(after[0], 2.0 * before[0])
     close(after[1], before[1] / 2.0 + 1.0)
     close(after[2], 3.0 * weight * (before[1] / 2.0 + 1.0))
 
 
 def check_the_heads_shares_are_the_output(vlm: VLM) -> None:
-    """The results of all heads and the bias are what attention puts out; one head's is its part of all."""
-    whole, out = Site(0, "hook_result"), Site(0, "hook_attn_out")
+    """The results of all heads and the bias are what the output projection gives; one head's is its part of all."""
+    whole, out = Site(0, "hook_result"), Site.parse(f"{BLOCKS}.0.self_attn.o_proj")
     read = vlm.capture(CASE.prompts(), [whole, out, Site(0, "hook_result", head=1)])
     shares = read[whole].unflatten(-1, (_heads(vlm), -1))
     close(shares.sum(1), read[out])
