@@ -151,7 +151,9 @@ def answer_tests(bench: Bench, other: Task, setting: Setting) -> None:
 
 
 def others_of(bench: Bench, other: Task) -> Results:
-    return Results.open(bench.results.folder / "other", {"task": other.name}, fingerprint=bench.vlm.fingerprint)
+    """Their rows' folder, which is the untrained model's as the bench's own is, whatever the model is just now."""
+    recipe = json.loads((bench.results.folder / "recipe.json").read_text(encoding="utf-8"))
+    return Results.open(bench.results.folder / "other", {"task": other.name}, fingerprint=recipe["fingerprint"])
 
 
 def report(bench: Bench, other: Task, settings: Sequence[Setting], prices: dict[str, Any]) -> list[Record]:

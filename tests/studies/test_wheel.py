@@ -90,7 +90,7 @@ def test_a_file_of_examples_ends_in_a_steerer_as_good_as_the_studys(installed: P
     assert answer["unsteered"]
     assert answer["steered"]
     code = (
-        "import sys, torch; from methods import Query, load_steerer;"
+        f"import torch; torch.set_num_threads({torch.get_num_threads()}); from methods import Query, load_steerer;"
         "ops = load_steerer('steerer').ops(Query(torch.load('context.pt', weights_only=True)));"
         "torch.save(ops[0].vector, 'vector.pt')"
     )
