@@ -81,6 +81,7 @@ SAID = replace(TRIED, pool="mean_generated", generated_tokens=4)
 REACHING = replace(TRIED, pool="last", scope="all", context="closed_user_turn")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("recipe", "methods"), [(SAID, SMALL.methods), (REACHING, ("NoSteering", "L2S", "P2S"))])
 def test_a_run_does_what_was_said_within_a_fifth(
     recipe: Recipe, methods: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
