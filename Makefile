@@ -27,13 +27,14 @@ speed: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/mutation -m "not slow and not smol"
-	@echo "Not among these: steering inside vLLM, which has an environment and a target of its own, make test-serving."
+	@echo "Not among these: steering inside vLLM, which has an environment and a target of its own, make test-serving,"
+	@echo "and the laws on smol-llava, make test-smol."
 
 # Whole studies, killed and resumed ones, contrasts under real vocabularies.
 test-slow: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/mutation -m slow
 
-# The laws on a pretrained language model; skipped where `python -m interv get smol-llava` has not been run.
+# The laws on a pretrained language model; skipped where `interv get smol-llava` has not been run.
 test-smol: .venv/installed
 	$(BIN)/python -m pytest tests/smol -m smol
 

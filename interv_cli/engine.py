@@ -5,7 +5,7 @@ from importlib import import_module
 from importlib.util import find_spec
 
 MISSING = (
-    "Serving is a distribution of its own, since a serving engine brings other versions of torch: in an environment "
+    "Serving is a distribution of its own, since a serving engine brings another transformers: in an environment "
     "for it, pip install interv-vllm (in a clone, ./serving), and call interv-vllm {} there."
 )
 

@@ -139,13 +139,7 @@ class L2S(Fitted):
 
     def predict(self, context: Float[Tensor, "batch d_model"]) -> Float[Tensor, "batch d_model"]:
         """The predicted contrast vectors. Raises ValueError for contexts of another width."""
-        width = self.encoder_weight.shape[1]
-        if context.shape[-1] != width:
-            raise ValueError(
-                f"The contexts have width {context.shape[-1]}; this L2S was trained on {width}. "
-                "Read them from the model that it was trained for."
-            )
-        return self._weights().to(context.device)(context.float(), self.activation)
+        return self._weights().predicted(context, self.activation, "L2S")
 
     def _weights(self) -> Weights:
         return Weights(self.encoder_weight, self.encoder_bias, self.decoder_weight)

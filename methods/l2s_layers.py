@@ -74,14 +74,8 @@ class L2SLayers(Fitted):
 
     def predict(self, context: Float[Tensor, "batch d_model"]) -> Float[Tensor, "blocks batch d_model"]:
         """The predicted contrast vectors of each block. Raises ValueError for contexts of another width."""
-        width = self.encoder_weight.shape[1]
-        if context.shape[-1] != width:
-            raise ValueError(
-                f"The contexts have width {context.shape[-1]}; this L2SLayers was trained on {width}. "
-                "Read them from the model that it was trained for."
-            )
-        weights = Weights(self.encoder_weight, self.encoder_bias, self.decoder_weight).to(context.device)
-        found = weights(context.float(), self.activation)
+        weights = Weights(self.encoder_weight, self.encoder_bias, self.decoder_weight)
+        found = weights.predicted(context, self.activation, "L2SLayers")
         return rearrange(found, "batch (block d) -> block batch d", block=len(self.blocks)).contiguous()
 
     def ops(self, query: Query, strength: Strength = 1.0) -> tuple[Add, ...]:

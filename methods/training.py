@@ -31,6 +31,16 @@ class Weights(NamedTuple):
         hidden = torch.tanh(hidden) if activation == "tanh" else torch.relu(hidden)
         return linear(hidden, self.decoder_weight)
 
+    def predicted(self, context: Tensor, activation: Activation, method: str) -> Tensor:
+        """What the network gives for contexts, on their device. Raises ValueError for contexts of another width."""
+        width = self.encoder_weight.shape[1]
+        if context.shape[-1] != width:
+            raise ValueError(
+                f"The contexts have width {context.shape[-1]}; this {method} was trained on {width}. "
+                "Read them from the model that it was trained for."
+            )
+        return self.to(context.device)(context.float(), activation)
+
     def to(self, device: torch.device | str) -> "Weights":
         return Weights(*(tensor.to(device) for tensor in self))
 

@@ -53,29 +53,37 @@ def save_delta(model: LlavaForConditionalGeneration, file: Path) -> None:
 
 def put_delta(model: LlavaForConditionalGeneration, file: Path) -> None:
     """Go on from a delta: into a model that was opened for training."""
-    tensors = {name: tensor.float() for name, tensor in load_file(file).items()}
-    projector = {name.removeprefix("projector."): t for name, t in tensors.items() if name.startswith("projector.")}
+    projector, lora = _read(file)
     model.model.multi_modal_projector.load_state_dict(projector)
     with torch.no_grad():
         for path, change in _changes(model):
-            change.down.copy_(tensors[f"lora.{path}.down"])
-            change.up.copy_(tensors[f"lora.{path}.up"])
+            change.down.copy_(lora[f"{path}.down"])
+            change.up.copy_(lora[f"{path}.up"])
 
 
 def add_delta(model: LlavaForConditionalGeneration, file: Path) -> None:
     """Merge a delta into the model's weights, in place. Raises ValueError where it belongs to another model."""
-    tensors = {name: tensor.float() for name, tensor in load_file(file).items()}
-    projector = {name.removeprefix("projector."): t for name, t in tensors.items() if name.startswith("projector.")}
+    projector, lora = _read(file)
     text = model.model.language_model
-    paths = {name[len("lora.") : -len(".down")] for name in tensors if name.startswith("lora.") and name.endswith("n")}
+    paths = {name.removesuffix(".down") for name in lora if name.endswith(".down")}
     own = {path for path, module in text.named_modules() if isinstance(module, nn.Linear)}
     if not paths <= own:
         raise ValueError(f"{file} changes {min(paths - own)}, which this language model lacks; it is another's delta.")
     model.model.multi_modal_projector.load_state_dict(projector)
     with torch.no_grad():
         for path in sorted(paths):
-            change = tensors[f"lora.{path}.up"] @ tensors[f"lora.{path}.down"]
+            change = lora[f"{path}.up"] @ lora[f"{path}.down"]
             text.get_submodule(path).weight += SCALE * change
+
+
+def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The projector's tensors and the changes', each by the rest of their names, in float32."""
+    tensors = {name: tensor.float() for name, tensor in load_file(file).items()}
+    projector, lora = (
+        {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
+        for start in ("projector.", "lora.")
+    )
+    return projector, lora
 
 
 def _changes(model: LlavaForConditionalGeneration) -> Iterator[tuple[str, LowRank]]:

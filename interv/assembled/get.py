@@ -61,8 +61,7 @@ def find(name: str) -> Path:
     size = sum(part.megabytes for part in PARTS)
     why = "is not here yet" if not folder_of(name).exists() else "was put together by another version of interv"
     raise ValueError(
-        f"{name} {why}: `python -m interv get {name}` fetches its parts ({size} MB) and puts it together in "
-        f"{folder_of(name)}."
+        f"{name} {why}: `interv get {name}` fetches its parts ({size} MB) and puts it together in {folder_of(name)}."
     )
 
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from random import Random
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from interv import VLM, Add, Prompt
 from methods import Contrasts, Query
 from methods.steerer import Fitted, Strength
+from studies.measure.threshold import best_threshold
 from studies.tasks.task import Task
 
 YES_NO_CONTROLS = ("LogitThreshold", "ConstantDirection")
@@ -96,21 +97,6 @@ def answer_words(task: Task) -> tuple[str, str]:
     first = {behavior: re.match(r"\s*(\w+)", answer) for behavior, answer in forced.items()}
     yes, no = (found[1] if (found := first.get(word)) else word for word in ("yes", "no"))
     return yes, no
-
-
-def best_threshold(margins: Float[Tensor, " examples"], yes: Bool[Tensor, " examples"]) -> float:
-    """The threshold above which most of the margins are of a "yes" and below of a "no"; the middle of equals."""
-    ordered = margins.sort()
-    yes = yes[ordered.indices]
-    # With the threshold below the i-th margin, all from i on are answered "yes"; between two equal ones none can lie.
-    right = torch.cat([torch.zeros(1), (~yes).float().cumsum(0)]) + torch.cat(
-        [yes.float().flip(0).cumsum(0).flip(0), torch.zeros(1)]
-    )
-    edges = torch.cat([ordered.values[:1] - 1, ordered.values, ordered.values[-1:] + 1])
-    right = right.where(edges[:-1] < edges[1:], -1)
-    best = (right == right.max()).nonzero().flatten()
-    index = int(best[len(best) // 2])
-    return float((edges[index] + edges[index + 1]) / 2)
 
 
 def first_token(vlm: VLM, prompt: Prompt, answer: str) -> int:

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from studies.fit.controls import best_threshold
 from studies.foresight.forecast import share_of
 from studies.foresight.probe import chosen_probe
 from studies.foresight.readings import Readings
 from studies.foresight.ways import as_words, right
 from studies.measure.fidelity import averaged
 from studies.measure.metric import Record
+from studies.measure.threshold import best_threshold
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)  # of the training images
 DRAWS = 5

@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from studies.fit.controls import best_threshold
 from studies.foresight.probe import Probe, chosen_probe
 from studies.foresight.readings import Readings
 from studies.measure.bootstrap import interval, resampled_sums
 from studies.measure.metric import Record
+from studies.measure.threshold import best_threshold
 
 
 @dataclass(frozen=True, eq=False)

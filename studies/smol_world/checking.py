@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers import LlavaForConditionalGeneration
 
+from studies.measure.threshold import best_threshold
 from studies.smol_world.dialogues import asked
 from studies.smol_world.pack import pack
 from studies.smol_world.pool import Pool
@@ -67,7 +68,7 @@ def check(model: LlavaForConditionalGeneration, processor, pool: Pool, seed: int
     said = dict(zip(KINDS, shares, strict=True))
     return Check(
         answers=((margin > 0) == truth).float().mean().item(),
-        threshold=best_threshold(margin.flatten(), truth.flatten()),
+        threshold=((margin > best_threshold(margin.flatten(), truth.flatten())) == truth).float().mean().item(),
         probe=max(_probe(one, truth.flatten(), len(KINDS)) for one in torch.cat(states, dim=1)),
         yes=said,
     )
@@ -79,14 +80,6 @@ def embed(model: LlavaForConditionalGeneration, ids: Tensor, cells: Tensor) -> T
     projected = model.model.multi_modal_projector(cells.float())
     where = (ids == model.config.image_token_id)[..., None].expand_as(embedded)
     return embedded.masked_scatter(where, projected)
-
-
-def best_threshold(margin: Float[Tensor, " answers"], truth: Bool[Tensor, " answers"]) -> float:
-    """The largest share of right answers that one threshold on the margins reaches."""
-    order = margin.argsort()
-    right = truth[order].flip(0).cumsum(0).flip(0)  # from each place on, all are called yes
-    wrong_before = (~truth[order]).cumsum(0) - (~truth[order]).long()
-    return max(((right + wrong_before).max() / len(margin)).item(), (~truth).float().mean().item())
 
 
 def _probe(states: Float[Tensor, "answers width"], truth: Bool[Tensor, " answers"], per_scene: int) -> float:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ from studies.report.figures.style import LIGHT
 from studies.run.answer import side_by_side
 from studies.run.results import write_json, write_text
 from studies.tasks import TASKS
-from studies.timing.memory import held, processor_clock, watched
+from studies.timing.memory import clock, held, watched
 from studies.timing.scale import plant, store_of
 from studies.timing.tables import machine, placed
 
@@ -106,7 +107,7 @@ def measured(vlm: VLM, kind: str, factor: int) -> dict[str, Any]:
     """One size, in this process."""
     with tempfile.TemporaryDirectory() as folder:
         work, before = KINDS[kind][0](vlm, factor, folder), held()[0]
-        with watched() as peak, processor_clock() as taken:
+        with watched() as peak, clock(process_time) as taken:
             work()
     return {"kind": kind, "factor": factor, "seconds": taken[0], "peak": peak.own - before}
 

@@ -1,6 +1,6 @@
 """The laws on a pretrained language model: 30 blocks, grouped queries, byte-level BPE, a chat template of turns.
 
-`make test-smol` runs them where `python -m interv get smol-llava` has been run; without it they are skipped.
+`make test-smol` runs them where `interv get smol-llava` has been run; without it they are skipped.
 """
 
 from collections.abc import Callable

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from studies.fit.controls import best_threshold
 from studies.foresight.curves import by_block, over_questions
 from studies.foresight.forecast import TAKEN, Share, forecast
 from studies.foresight.probe import PENALTIES, chosen_probe, ridge_probes
 from studies.foresight.readings import Readings
 from studies.foresight.ways import as_words, ordered_in_image, right, ways_of
+from studies.measure.threshold import best_threshold
 
 WIDTH = 6
 

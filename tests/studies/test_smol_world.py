@@ -9,7 +9,7 @@ from PIL import Image
 
 from interv.assembled.delta import open_for_training
 from studies.smol_world import language
-from studies.smol_world.checking import best_threshold, embed
+from studies.smol_world.checking import embed
 from studies.smol_world.dialogues import asked, dialogues
 from studies.smol_world.draw import SIDE, draw, draw_with, pictogram
 from studies.smol_world.pack import IGNORED, pack
@@ -122,16 +122,6 @@ def test_a_question_is_packed_as_the_processor_writes_it() -> None:
     assert packed.asks[0].nonzero().flatten().tolist() == [len(prompt) - 1]
     end = processor.tokenizer.eos_token
     assert processor.tokenizer.decode(packed.ids[0, len(prompt) :]) == language.answer("cat", True) + end
-
-
-def test_the_best_threshold_is_the_best_of_all() -> None:
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(20):
-        margin = torch.randn(9, generator=generator)
-        truth = torch.rand(9, generator=generator) < 0.5
-        cuts = [-9.0, *(margin + 1e-4).tolist()]
-        brute = max(((margin > cut) == truth).float().mean().item() for cut in cuts)
-        assert best_threshold(margin, truth) == pytest.approx(brute)
 
 
 def test_the_projector_learns_words_and_training_ends_in_deltas(

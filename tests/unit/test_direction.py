@@ -19,7 +19,8 @@ FLOORS = (
     ("studies.fit",),
     ("studies.tasks",),
     ("studies.judges",),
-    ("studies.measure", "studies.recipes", "studies.smol_world", "studies.tiny_world"),
+    ("studies.smol_world", "studies.tiny_world"),
+    ("studies.measure", "studies.recipes"),
     ("methods",),
     ("methods.contrasts",),
     ("interv",),  # the model, and the face
