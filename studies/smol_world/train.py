@@ -59,7 +59,7 @@ class Settings:
     shared: tuple[Stage, ...] = (Stage(steps=40, no=0.03, learning_rate=1e-3, every=40, warmup=15, horizon=110),)
     # The answers swing as a whole between "yes" and "no" before they settle, so the check stops them on their way.
     few_no: tuple[Stage, ...] = (Stage(steps=40, no=0.25, learning_rate=3e-4, every=4, warmup=4, enough=0.65),)
-    many_no: tuple[Stage, ...] = (Stage(steps=50, no=0.3, learning_rate=3e-4, every=10, warmup=4, enough=0.82),)
+    many_no: tuple[Stage, ...] = (Stage(steps=150, no=0.3, learning_rate=3e-4, every=10, warmup=4, enough=0.82),)
     kinds: tuple[Kind, ...] = ("few-no", "many-no")
     batch: int = 4  # scenes
     rank: int = 8

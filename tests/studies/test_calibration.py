@@ -162,6 +162,7 @@ def test_divergence_is_nothing_without_strength_and_grows_with_it(tiny, tmp_path
     assert levels[0] < levels[1] < levels[2]
 
 
+@pytest.mark.slow
 def test_the_study_writes_its_regret(tmp_path):
     arguments = Arguments(
         limit=3, out=tmp_path, methods=("MeanSteering",), writes=(3,), strength=(0.3, 1.0), halvings=1, shown=1
@@ -182,6 +183,7 @@ def test_the_study_writes_its_regret(tmp_path):
     assert "no image" not in page
 
 
+@pytest.mark.slow
 def test_choices_are_judged_on_test_examples_when_asked(tmp_path):
     """Also of a study that is finished, which then answers the test examples alone."""
     arguments = Arguments(

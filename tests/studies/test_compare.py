@@ -106,6 +106,7 @@ def test_the_console_has_the_first_table_and_a_path_to_copy(tmp_path: Path, caps
     assert said.splitlines()[-1] == f"Table, figures and page are in {page}"
 
 
+@pytest.mark.slow
 def test_a_run_cut_at_any_line_resumes_to_the_same_rows(finished: Path, tmp_path: Path) -> None:
     whole = (finished / "rows.jsonl").read_bytes().splitlines(keepends=True)
     cut = tmp_path / "cut"
@@ -183,6 +184,7 @@ def test_controls_are_left_out_where_answers_are_not_yes_and_no() -> None:
     assert not is_yes_no(TASKS["shapes_safety"]())
 
 
+@pytest.mark.slow
 def test_a_setting_that_was_not_chosen_is_not_in_the_table(finished: Path, tmp_path: Path) -> None:
     """As another guard's choice would leave it among the test rows."""
     out = tmp_path / "again"

@@ -60,6 +60,7 @@ def test_a_third_judge_is_refused() -> None:
         Panel(judges=[Endpoint(name, url="http://localhost") for name in "abc"])
 
 
+@pytest.mark.slow
 def test_two_judges_compare_captions_and_what_they_do_not_answer_is_counted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

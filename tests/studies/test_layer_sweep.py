@@ -26,6 +26,7 @@ def swept(tmp_path_factory):
     return arguments, layer_sweep(arguments), folder
 
 
+@pytest.mark.slow
 def test_every_pair_of_layers_has_a_cell(swept):
     _, records, folder = swept
     cells = json.loads((folder / "cells.json").read_text())
@@ -58,6 +59,7 @@ def test_layers_are_chosen_on_other_examples_than_the_table_measures(swept):
     assert sizes == {len({r["id"] for r in rows}) - len(grid)}
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_resumes_to_the_same_rows(swept, tmp_path, monkeypatch):
     arguments, records, folder = swept
     drawn = (folder / "figures" / "steered.png").read_bytes()

@@ -78,6 +78,7 @@ def test_rivals_are_what_is_said_or_nearly_said() -> None:
     assert rivals([one, one]) == [2, 3]
 
 
+@pytest.mark.slow
 def test_the_study_leaves_numbers_figures_and_a_page(tmp_path: Path) -> None:
     arguments = Arguments(method="MeanSteering", limit=4, strength=(0.5,), out=tmp_path)
     records = look(arguments)
@@ -93,6 +94,7 @@ def test_the_study_leaves_numbers_figures_and_a_page(tmp_path: Path) -> None:
     assert (tmp_path / "rows.jsonl").read_text() == rows
 
 
+@pytest.mark.slow
 def test_a_question_of_ones_own(tmp_path: Path, prompt: Prompt) -> None:
     prompt.images()[0].save(tmp_path / "own.png")
     asked = {"image": tmp_path / "own.png", "question": prompt.question, "limit": 4, "method": "MeanSteering"}

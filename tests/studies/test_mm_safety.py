@@ -57,6 +57,7 @@ def test_the_codes_recipes_train_on_government_and_never_test_on_it(whole: Path)
     assert task.prompts("val")
 
 
+@pytest.mark.slow
 def test_pairs_force_what_each_behaviour_calls_for(whole: Path) -> None:
     answers = {"harmful": ("Harmful", "Safe"), "legal": ("Expert", "AI"), "financial": ("Expert", "AI")}
     answers |= {"health": ("Consult", "Ignore")}

@@ -20,6 +20,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(models.SIZES, "random-tiny", TINY)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_every_contest_runs_and_its_contestants_agree() -> None:
     arguments = speed.Arguments(
@@ -73,6 +74,7 @@ def test_disagreeing_contestants_are_not_timed(monkeypatch: pytest.MonkeyPatch) 
         contests.capture_contest(on, models.pairs(2), [1])
 
 
+@pytest.mark.slow
 def test_the_formula_does_not_ask_for_the_number_of_pairs(monkeypatch: pytest.MonkeyPatch, tiny: None) -> None:
     vlm = models.contestants("random-tiny").vlm
     once, twice = (scale.capture_bytes(vlm, batch, 580, 8, 3) for batch in (1, 2))

@@ -68,6 +68,7 @@ def test_figures_name_methods_and_behaviours():
     assert "60% of the variance" in figure.axes[0].get_xlabel()
 
 
+@pytest.mark.slow
 def test_the_study_writes_counts_cosines_and_geometry(tmp_path):
     arguments = Arguments(limit=3, out=tmp_path, methods=("MeanSteering", "L2S"), strength=(0.3,), screen=1, shown=1)
     records = steerability(arguments)

@@ -44,6 +44,7 @@ def drawn(generator: np.random.Generator, mean: float = 0.7) -> np.ndarray:
     return generator.random((IMAGES, QUESTIONS)) < hardness
 
 
+@pytest.mark.slow
 def test_intervals_of_clustered_answers_cover_the_truth_nineteen_times_in_twenty() -> None:
     generator = np.random.default_rng(0)
     covered, covered_gap = 0, 0

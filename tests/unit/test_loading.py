@@ -94,6 +94,7 @@ def _downloaded(cache: Path, revisions: dict[str, str]) -> str:
     return "lab/small"
 
 
+@pytest.mark.slow
 def test_a_hub_id_loads_from_what_was_downloaded_by_its_revision(tmp_path: Path) -> None:
     name = _downloaded(tmp_path, {"main": "llava", "other": "qwen2_vl"})
     code = (
