@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 from interv import VLM, Replies
-from methods import ContrastBank, ContrastPair
+from methods import ContrastBank, ContrastPair, DoesNotApply
 from methods.attribution import Attribution, Said, attribute_heads
 from methods.contrasts.reads import Pool
 from methods.head_contrasts import HeadContrasts, capture_heads
@@ -47,6 +47,14 @@ class Materials:
             pairs = self.pairs_of(split, bank)
             self._made["heads", split] = capture_heads(self.vlm, pairs, batch_size=self.batch_size)
         return self._made["heads", split]
+
+    def check_images(self, name: str) -> None:
+        """Raise DoesNotApply where a prompt of any split shows no image, for a method that acts on attention to it."""
+        asked = [example.prompt for split in get_args(Split) for example in self.examples_of(split)]
+        if bare := sum(not prompt.pictures() for prompt in asked):
+            raise DoesNotApply(
+                f"{name} acts on attention to an image, and {bare:,} of {len(asked):,} prompts show none."
+            )
 
     def attribution(self) -> Attribution:
         """What each head adds to the first token of the model's own replies to training prompts, wrong and right.
