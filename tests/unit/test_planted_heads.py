@@ -41,7 +41,6 @@ def check_a_planted_head_is_the_first(vlm: VLM) -> None:
     assert found.top(0.01) == [(LAYER, HEAD)]
     turned = replace(found, wrong=~found.wrong)
     assert turned.top(1.0)[-1] == (LAYER, HEAD)
-    assert float(turned.scores.min()) < -0.5
 
 
 def test_a_planted_head_is_the_first(small: VLM) -> None:
