@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import DynamicCache
 
 from interv.models.adapters import own_model
 from interv.models.identity import Fingerprint, preprocessing_of
@@ -122,11 +121,11 @@ class VLM:
         for `extend`, at sites of these blocks.
         """
         check_site(Site(blocks - 1), self.model, self.layout)
-        cache = DynamicCache(config=self.model.config.get_text_config(decoder=True))
-        until = self.layout.keys_of(blocks - 1)
-        plan = Plan((), self.layout, self.model)
-        self._runner.forward(plan, prompt_step(encoded), encoded.model_inputs(), cache, until)
-        return Prefill(self.model, encoded, cache, {}, blocks)
+        return self._runner.prefix(self._plan((), None), encoded, blocks)
+
+    def follow(self, prefill: Prefill, rows: Sequence[int], tail: Encoded, tokens: int) -> Prefill:
+        """Run further tokens behind rows of a prefill, to reply from: once, and with so many tokens at most."""
+        return self._runner.follow(self._plan((), None), prefill, rows, tail, tokens)
 
     def capture(
         self,

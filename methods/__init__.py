@@ -5,6 +5,7 @@ from methods.asking import Asked, ask
 from methods.attribution import Attribution, Said, attribute_heads
 from methods.cast import CAST, Rule
 from methods.catalog import BASELINES, COMBINED, EXTENSIONS, STEERERS, load_steerer
+from methods.checks import DoesNotApply
 from methods.conditions import Condition
 from methods.contrasts.bank import ContrastBank
 from methods.contrasts.capture import capture_contrasts
@@ -46,6 +47,7 @@ __all__ = [
     "ContrastPair",
     "Contrasts",
     "CosineWeight",
+    "DoesNotApply",
     "EXTENSIONS",
     "HeadContrasts",
     "ITI",

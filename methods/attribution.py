@@ -11,6 +11,7 @@ from torch import Tensor
 
 from interv import VLM, Prompt, Scale, Site
 from interv.display import OneLine
+from methods.checks import DoesNotApply
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,8 @@ class Attribution(OneLine):
     fingerprint: str
 
     def __post_init__(self) -> None:
-        """Raises ValueError where there is no mistake, or nothing right, to compare."""
-        if self.wrong.all() or not self.wrong.any():
-            raise ValueError(
-                f"Of {len(self.wrong)} places {int(self.wrong.sum())} are mistakes; heads are told by the difference "
-                "between mistakes and what is right, so give some of both."
-            )
+        """Raises DoesNotApply where there is no mistake, or nothing right, to compare."""
+        _check_both_kinds(self.wrong)
 
     def shown(self) -> dict[str, Any]:
         layers, heads = self.influence.shape[1:]
@@ -76,8 +73,10 @@ def attribute_heads(vlm: VLM, said: Sequence[Said], *, batch_size: int = 64) -> 
     projection set to zero. Source: AD-HH's published code ("prob_diff"), which reruns the step for each head; here the
     heads are rows of one batch, `batch_size` at once, those of several places where these are fewer.
 
-    Raises ValueError where there are no mistakes among the places, or nothing else.
+    Raises DoesNotApply where there are no mistakes among the places, or nothing else.
     """
+    wrong = torch.tensor([one.wrong for one in said], dtype=torch.bool)
+    _check_both_kinds(wrong)
     heads = vlm.model.config.get_text_config().num_attention_heads
     every = [(layer, head) for layer in range(vlm.n_layers) for head in range(heads)]
     influence = []
@@ -92,7 +91,15 @@ def attribute_heads(vlm: VLM, said: Sequence[Said], *, batch_size: int = 64) -> 
             without.append(chances[:, range(len(places)), tokens])
         said_by = whole[range(len(places)), tokens] - torch.cat(without)
         influence.append(said_by.T.reshape(len(places), vlm.n_layers, heads).cpu())
-    return Attribution(torch.cat(influence), torch.tensor([one.wrong for one in said]), vlm.fingerprint)
+    return Attribution(torch.cat(influence), wrong, vlm.fingerprint)
+
+
+def _check_both_kinds(wrong: Bool[Tensor, " places"]) -> None:
+    if wrong.all() or not wrong.any():
+        raise DoesNotApply(
+            f"Of {len(wrong)} places {int(wrong.sum())} are mistakes; heads are told by the difference between "
+            "mistakes and what is right, so give some of both."
+        )
 
 
 def removals(heads: Sequence[tuple[int, int]], places: int = 1) -> list[Scale]:

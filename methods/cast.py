@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interv import Add, Site
-from methods.checks import check_contrasts
+from methods.checks import DoesNotApply, check_contrasts
 from methods.conditions import Condition, Similarity, against, best_point, pairwise_direction, similarity
 from methods.contrasts.contrasts import Contrasts
 from methods.contrasts.reads import Read
@@ -86,7 +86,7 @@ class CAST(Fitted):
             others: contrasts of the same pairs at further blocks, to steer there too.
             unit: vectors of unit length, as published, rather than of the behaviour's mean contrast.
 
-        Raises ValueError where there are fewer than two behaviours to tell apart.
+        Raises DoesNotApply where there are fewer than two behaviours to tell apart.
         """
         check_contrasts(train)
         at_blocks = [_loaded(one) for one in (train, *others)]
@@ -94,7 +94,7 @@ class CAST(Fitted):
         judged = first if validation is None else _loaded(validation)
         behaviors = tuple(sorted(set(first.behavior)))
         if len(behaviors) < 2:
-            raise ValueError(
+            raise DoesNotApply(
                 f"CAST needs prompts of at least two behaviours to tell apart, and all {len(first)} are of "
                 f"{behaviors[0]!r}; set ContrastPair(behavior=...), or use MeanSteering."
             )

@@ -1,4 +1,4 @@
-"""What is checked of contrasts before a method learns from them."""
+"""What is checked before a method learns: that there is something to learn from, of finite numbers."""
 
 import torch
 
@@ -6,6 +6,13 @@ from methods.contrasts.contrasts import Contrasts
 from methods.contrasts.sharded import AnyContrasts, ShardedContrasts
 
 ROWS = 256  # looked at together; of contrasts in shards no more is in memory
+
+
+class DoesNotApply(ValueError):
+    """A method finds nothing to learn from in what it was given, though nothing is wrong with it: it says why.
+
+    Such as a method that learns from mistakes, where there are none. A comparison leaves it out with its sentence.
+    """
 
 
 def check_contrasts(contrasts: AnyContrasts, what: str = "training") -> None:

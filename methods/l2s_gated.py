@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interv import Add
+from methods.checks import DoesNotApply
 from methods.contrasts.sharded import AnyContrasts, ShardedContrasts
 from methods.l2s import L2S
 from methods.probes import probe
@@ -44,7 +45,7 @@ class L2SGated(Fitted):
             network: fitted already, with options of its own; by default L2S of the rows that need something.
             seed: of that default's training.
 
-        Raises ValueError where no row needs nothing, or every one does: from such contrasts no gate can be learnt.
+        Raises DoesNotApply where no row needs nothing, or every one does: from such contrasts no gate can be learnt.
         """
         rows = train.loaded() if isinstance(train, ShardedContrasts) else train
         needed = rows.vectors.abs().sum(dim=1) > 0
@@ -85,7 +86,7 @@ class L2SGated(Fitted):
 def _check_both_kinds(needed: Bool[Tensor, " pairs"]) -> None:
     if needed.all() or not needed.any():
         kind = "needs something" if needed.all() else "needs nothing"
-        raise ValueError(
+        raise DoesNotApply(
             f"Each of the {len(needed)} training contrasts {kind}, so they do not tell when to act. Give some of both, "
             "those that need nothing with a vector of zero: contrasts.silenced(behaviors, ids). Or use L2S."
         )

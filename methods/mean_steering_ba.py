@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interv import Add
-from methods.checks import check_contrasts
+from methods.checks import DoesNotApply, check_contrasts
 from methods.contrasts.sharded import AnyContrasts
 from methods.steerer import Fitted, Query, Strength
 
@@ -22,11 +22,11 @@ class MeanSteeringBA(Fitted):
 
     @classmethod
     def fit(cls, train: AnyContrasts) -> "MeanSteeringBA":
-        """Raises ValueError where the contrasts have no agnostic pair, or a row is not of finite numbers."""
+        """Raises DoesNotApply where the contrasts have no agnostic pair, ValueError for a row of no finite numbers."""
         check_contrasts(train)
         vector = train.mean_agnostic
         if vector is None:
-            raise ValueError(
+            raise DoesNotApply(
                 "MeanSteeringBA needs contrasts of one prompt pair used for every example, and these have none; "
                 "give ContrastPair(agnostic=(positive, negative)), or use MeanSteering."
             )

@@ -17,7 +17,7 @@ class PAILogits(Fitted):
     """Mixes log-probabilities lc + (gamma - 1) * (lc - lu), lu without the image; adds nothing.
 
     Source: PAI, arXiv:2407.21771, the contrast of logits, as its published code has it. gamma = 1 + `excess` *
-    strength: strength 1 is the paper's gamma of 1.1, and at 0 nothing is mixed or cut off.
+    strength: strength 1 is the paper's gamma of 1.1, and where gamma is 1 nothing is mixed or cut off.
 
     Attributes:
         excess: gamma - 1 at strength 1.
@@ -45,6 +45,7 @@ class PAILogits(Fitted):
         companion: Float[Tensor, "batch vocabulary"],
         strength: Strength,
     ) -> Float[Tensor, "batch vocabulary"]:
-        gamma = 1 + self.excess * torch.as_tensor(strength, device=logits.device).reshape(-1, 1)
+        excess = self.excess * torch.as_tensor(strength, device=logits.device)
+        gamma = 1 + excess.reshape(-1, 1)
         own, without = logits.float().log_softmax(dim=-1), companion.float().log_softmax(dim=-1)
-        return where_steered(cut_off(gamma * (own - without) + without, own, self.least), logits, strength)
+        return where_steered(cut_off(gamma * (own - without) + without, own, self.least), logits, excess)

@@ -6,7 +6,8 @@ The rule is one and the same for every method: of all layers and strengths of th
 objective on validation whose share of well-formed replies is at least 90% of the unsteered model's. All of the grid is
 screened on part of the validation examples, the best three settings of each method on all of them. Test examples are
 answered once, in the settings so chosen. What is built on L2S (gated, at several blocks, together with another system)
-is tried at the layers that the screening chose for L2S, where that is compared too.
+is tried at the layers that the screening chose for L2S, where that is compared too. A method that finds nothing to
+learn from on the task says so in the table.
 """
 
 from collections.abc import Sequence
@@ -14,11 +15,13 @@ from dataclasses import asdict, dataclass, replace
 
 from more_itertools import map_reduce
 
+from methods import DoesNotApply
 from studies.fit.controls import YES_NO_CONTROLS, LogitThreshold, answer_words, is_yes_no
 from studies.fit.fitting import METHODS, STEERING
 from studies.fit.method_traits import built_on_l2s, seeded
 from studies.fit.selection import Choice, Grid, curves, drawn, finalists, ranked, thinned, winners
-from studies.measure import GROUP, Record, Row
+from studies.fit.setting import Setting
+from studies.measure import GROUP, Record, Row, refused_records
 from studies.report.conclusion import conclude, table_of
 from studies.report.figures.picture import comparison_picture
 from studies.report.validation import rows_of
@@ -57,7 +60,9 @@ def compare(arguments: Arguments) -> list[Record]:
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
     more = {"methods": methods, "screen": arguments.screen, "shown": arguments.shown}
     with opened(arguments, "compare", vlm, task, recipe, grid, seeds, **more) as bench:
-        best = choose(bench, [name for name in methods if name != THRESHOLD], arguments.screen)
+        best, refused = choose(bench, [name for name in methods if name != THRESHOLD], arguments.screen)
+        if refused and not best and THRESHOLD not in methods:
+            raise DoesNotApply(" ".join(refused.values()))
         settings = [
             bench.setting(choice, seed)
             for name, choice in best.items()
@@ -70,7 +75,7 @@ def compare(arguments: Arguments) -> list[Record]:
         for setting in settings:
             if setting.seed == arguments.seed:
                 setting.steerer.save(bench.results.folder / "steerers" / type(setting.steerer).__name__)
-        return report(bench, best, arguments.screen)
+        return report(bench, best, arguments.screen, refused)
 
 
 def counted(arguments: Arguments) -> list[Stage]:
@@ -94,22 +99,41 @@ def methods_of(arguments: Arguments) -> tuple[str, ...]:
     return named
 
 
-def choose(bench: Bench, methods: Sequence[str], screen: int) -> dict[str, Choice]:
-    """Each method's setting: the whole grid on part of the validation examples, the finalists on all of them."""
+def choose(bench: Bench, methods: Sequence[str], screen: int) -> tuple[dict[str, Choice], dict[str, str]]:
+    """Each method's setting: the whole grid on part of the validation examples, the finalists on all of them.
+
+    Beside them what a method says that does not apply, which has none.
+    """
     examples, seed = bench.examples("val"), bench.common.seed
     part = thinned(examples, screen)
     later = [name for name in methods if "L2S" in methods and built_on_l2s(METHODS[name])]
-    bench.answer("val", part, [one for name in methods if name not in later for one in bench.candidates(name)])
+    first = [name for name in methods if name not in later]
+    settings, refused = applicable(bench, first)
+    bench.answer("val", part, settings)
     if later:
         layers = winners(ranked(rows_of(bench.rows("val"), part), bench.task))["L2S"]
         there = replace(bench.grid, reads=(layers.reads or 0,), writes=(layers.writes or 0,))
-        bench.answer("val", part, [one for name in later for one in replace(bench, grid=there).candidates(name)])
+        settings, more = applicable(replace(bench, grid=there), later)
+        bench.answer("val", part, settings)
+        refused |= more
     final = finalists(ranked(rows_of(bench.rows("val"), part), bench.task))
     bench.answer("val", examples, [bench.setting(choice, seed) for choice in final])
     kept = [row for row in bench.rows("val") if any(choice.matches(row) for choice in final)]
     best = winners(ranked(kept, bench.task))
     write_json(bench.results.folder / "choices.json", [asdict(choice) for choice in best.values()])
-    return {name: best[name] for name in methods}
+    return {name: best[name] for name in methods if name not in refused}, refused
+
+
+def applicable(bench: Bench, methods: Sequence[str]) -> tuple[list[Setting], dict[str, str]]:
+    """All settings of these methods, and what those say that do not apply."""
+    settings: list[Setting] = []
+    refused = {}
+    for name in methods:
+        try:
+            settings += bench.candidates(name)
+        except DoesNotApply as reason:
+            refused[name] = str(reason)
+    return settings, refused
 
 
 def answer_by_threshold(bench: Bench, size: int) -> None:
@@ -136,8 +160,8 @@ def answer_by_threshold(bench: Bench, size: int) -> None:
         )
 
 
-def report(bench: Bench, best: dict[str, Choice], screen: int) -> list[Record]:
-    """Table, curves, figures and page from the rows.
+def report(bench: Bench, best: dict[str, Choice], screen: int, refused: dict[str, str]) -> list[Record]:
+    """Table, curves, figures and page from the rows; methods that do not apply are the table's last lines.
 
     The curves are of the examples that the whole grid was tried on, since finalists alone have rows of the others.
     """
@@ -147,7 +171,7 @@ def report(bench: Bench, best: dict[str, Choice], screen: int) -> list[Record]:
     bench.results.write("curves.json", measured)
     records = conclude(
         bench,
-        table_of(bench, rows),
+        table_of(bench, rows) + refused_records(refused, task.name, task.metrics, skipped=len(bench.results.skipped)),
         f"{task.name} on {bench.vlm.name}",
         curves=measured,
         curve_metrics=drawn(task),

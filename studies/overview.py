@@ -172,7 +172,7 @@ def ordered(methods: set[str]) -> list[str]:
 
 def interval(record: Record | None) -> str:
     if record is None or record["value"] is None:
-        return NOTHING[0]
+        return NOTHING[0] if record is None or "refusal" not in record else "does not apply"
     return f"{record['value']:.3f} [{record['low']:.3f} to {record['high']:.3f}]"
 
 

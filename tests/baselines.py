@@ -1,4 +1,4 @@
-"""The other systems, fitted on a few prompts of the test models, and the batches that they are asked."""
+"""All methods, fitted on a few prompts of the test models, and the batches that they are asked."""
 
 from dataclasses import replace
 from functools import cache
@@ -11,12 +11,18 @@ from methods import (
     ADHH,
     BASELINES,
     CAST,
+    COMBINED,
+    EXTENSIONS,
     ITI,
+    L2S,
     PAI,
+    STEERERS,
     VCD,
     ContrastBank,
     ContrastPair,
     Contrasts,
+    L2SGated,
+    L2SLayers,
     PAILogits,
     RandomHeads,
     Said,
@@ -30,7 +36,9 @@ from methods.steerer import Fitted
 from tests.property.cases import Ask
 
 NAMES = tuple(method.__name__ for method in BASELINES)
-NEED_IMAGES = ("PAI", "ADHH", "RandomHeads")
+CATALOGUE = {method.__name__: method for method in (*STEERERS, *BASELINES, *EXTENSIONS, *COMBINED)}
+NEED_IMAGES = ("PAI", "ADHH", "RandomHeads", "L2SWithPAI", "L2SWithADHH")
+QUICK = {"epochs": 3, "hidden": 4}
 SIZES = ((28, 28), (84, 56), (56, 84), (28, 56))
 
 
@@ -69,8 +77,13 @@ def contrasts(vlm: VLM) -> Contrasts:
     return bank(vlm).at(vlm.n_layers - 1, 1)
 
 
+def both_kinds(vlm: VLM) -> Contrasts:
+    """Every other pair needs nothing."""
+    return contrasts(vlm).silenced(ids=contrasts(vlm).id[::2])
+
+
 def fitted(vlm: VLM, name: str, **changes: Any) -> Fitted:
-    """The baseline of this name; `changes` are of its fields."""
+    """The method of this name; `changes` are of its fields."""
     return replace(_fitted(vlm, name), **changes)
 
 
@@ -91,7 +104,17 @@ def _fitted(vlm: VLM, name: str) -> Fitted:
             return RandomHeads.fit(attribution(vlm), share=0.2, threshold=0.3)
         case "VCD":
             return VCD.fit(contrasts(vlm))
-    raise KeyError(name)
+        case "L2S":
+            return L2S.fit(contrasts(vlm), **QUICK)
+        case "L2SGated":
+            return L2SGated.fit(both_kinds(vlm), network=_fitted(vlm, "L2S"))  # type: ignore[arg-type]
+        case "L2SLayers":
+            first, second = (bank(vlm).at(vlm.n_layers - 1, block) for block in (0, 2))
+            return L2SLayers.fit(first, others=[second], **QUICK)
+        case "L2SWithPAI" | "L2SWithADHH":
+            method = CATALOGUE[name]
+            return method.of([_fitted(vlm, part) for part in method.made_of])  # type: ignore[attr-defined]
+    return CATALOGUE[name].fit(replace(contrasts(vlm), agnostic=contrasts(vlm).vectors))
 
 
 def sixteen(name: str) -> list[Prompt]:

@@ -110,6 +110,40 @@ class Encoded(OneLine):
             per_token={name: cut(values, 0) for name, values in self.per_token.items()},
         )
 
+    def tail(self, lengths: Sequence[int], pad_token_id: int) -> "Encoded":
+        """Only what comes behind the first `lengths[row]` tokens of each row, padded on the left; without images."""
+        counts = self.attention_mask.sum(dim=1) - torch.tensor(lengths, device=self.input_ids.device)
+        width = int(counts.max())
+        mask = (torch.arange(width, device=counts.device)[None] >= (width - counts)[:, None]).long()
+
+        def cut(values: Tensor, fill: int) -> Tensor:
+            return values[..., -width:].masked_fill(mask == 0, fill)
+
+        return replace(
+            self,
+            input_ids=cut(self.input_ids, pad_token_id),
+            attention_mask=mask,
+            position_ids=cut(self.position_ids, 0),
+            image_mask=cut(self.image_mask, 0),
+            per_token={name: cut(values, 0) for name, values in self.per_token.items()},
+            media={},
+        )
+
+    def followed_by(self, tail: "Encoded") -> "Encoded":
+        """Each row with the tail's behind it, whose padding then lies between the two."""
+
+        def joined(one: Tensor, other: Tensor) -> Tensor:
+            return torch.cat([one, other], dim=-1)
+
+        return replace(
+            self,
+            input_ids=joined(self.input_ids, tail.input_ids),
+            attention_mask=joined(self.attention_mask, tail.attention_mask),
+            position_ids=joined(self.position_ids, tail.position_ids),
+            image_mask=joined(self.image_mask, tail.image_mask),
+            per_token={name: joined(values, tail.per_token[name]) for name, values in self.per_token.items()},
+        )
+
 
 def encode(
     model: PreTrainedModel,

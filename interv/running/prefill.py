@@ -114,3 +114,8 @@ def empty_cache(config: PreTrainedConfig) -> Cache:
     cache = DynamicCache(config=config.get_text_config(decoder=True))
     cache.activate_past_recording()
     return cache
+
+
+def sees_all(config: PreTrainedConfig) -> bool:
+    """Whether every block attends to all tokens before, so that padding may lie anywhere between them."""
+    return all(type(layer) is DynamicLayer for layer in empty_cache(config).layers)

@@ -1,6 +1,6 @@
 """One pass of the model at a time: a plan's ops applied, a cache filled, no more blocks run than are needed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import Cache, PreTrainedModel
+from transformers import Cache, DynamicCache, PreTrainedModel
 
 from interv.places.columns import Columns, PromptColumns
 from interv.places.layouts import Layout
@@ -16,7 +16,8 @@ from interv.places.scope import Step
 from interv.prompts.encoding import Encoded
 from interv.running.checks import check_images
 from interv.running.plan import Location, Plan
-from interv.running.prefill import Prefill, empty_cache
+from interv.running.prefill import Prefill, empty_cache, fork
+from interv.running.room import make_room
 from interv.running.trace import Tracer
 
 
@@ -65,6 +66,24 @@ class Runner:
                 "and replies continue from there; call model.eval(), and switch gradient checkpointing off."
             )
         return cache
+
+    def prefix(self, plan: Plan, encoded: Encoded, blocks: int) -> Prefill:
+        """As much of the prompts' pass as the first `blocks` decoder blocks need where others follow."""
+        cache = DynamicCache(config=self._model.config.get_text_config(decoder=True))
+        until = self._layout.keys_of(blocks - 1)
+        self.forward(plan, prompt_step(encoded), encoded.model_inputs(), cache, until)
+        return Prefill(self._model, encoded, cache, {}, blocks)
+
+    def follow(self, plan: Plan, prefill: Prefill, rows: Sequence[int], tail: Encoded, tokens: int) -> Prefill:
+        """The prefill of these rows with the tail behind them and room for a reply, which is made where it lies."""
+        chosen = list(rows)
+        behind = prefill if chosen == [*range(len(prefill))] else prefill.select(chosen)
+        cache, joined = fork(behind.cache), behind.encoded.followed_by(tail)
+        make_room(cache, tail.input_ids.shape[1] + tokens)
+        inputs = {"input_ids": tail.input_ids, "attention_mask": joined.attention_mask}
+        inputs["position_ids"] = tail.position_ids
+        self.forward(plan, prompt_step(tail), inputs, cache, self._layout.keys_of(self._last))
+        return Prefill(self._model, joined, cache, {})
 
     def next_logits(self, plan: Plan, prefill: Prefill) -> Float[Tensor, "batch vocabulary"]:
         """The logits behind the prompts' last token, which runs again with the ops."""

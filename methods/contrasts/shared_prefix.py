@@ -13,7 +13,7 @@ from interv import VLM, Prompt, Site
 from interv.prompts.encoding import Encoded
 from interv.prompts.images import shown_by
 from methods.contrasts.bank import ContrastBank
-from methods.contrasts.continuation import continued, spoken
+from methods.contrasts.continuation import Generated, Trunk, continued, counted_on, spoken
 from methods.contrasts.pair import ContrastPair
 
 Pool = Literal["last", "before_last", "mean", "mean_generated"]
@@ -24,7 +24,7 @@ def capture_batch(
     vlm: VLM,
     batch: Sequence[Pooled],
     layers: tuple[int, ...],
-    generated: tuple[int, int | None],
+    generated: Generated,
     share_images: bool = False,
 ) -> ContrastBank:
     """The bank of one batch. With `share_images`, pairs about the same image run behind one pass over it."""
@@ -33,20 +33,26 @@ def capture_batch(
     kept = [number for number, first in enumerate(first_of) if number in first]
     prompts = [[pair.variants()[number] for pair in pairs] for number in kept]  # [variants][pairs]
     encoded = vlm.encode_variants(prompts)
-    if "mean_generated" in pools:
-        encoded[1:] = [_with_reply(vlm, tokens, pools, generated) for tokens in encoded[1:]]
     weights = [_weights(vlm, ["last"] * len(pairs), prompts[0], encoded[0], encoded[0], prompts[0])]
     for variant, tokens in zip(prompts[1:], encoded[1:], strict=True):
         weights.append(_weights(vlm, pools, variant, tokens, encoded[0], prompts[0]))
     shared = _shared_lengths(encoded, weights)
     sites = [Site(layer) for layer in layers]
-    if shared is None:
-        pooled = [_pooled_whole(vlm, tokens, weight, sites) for tokens, weight in zip(encoded, weights, strict=True)]
-    else:
+    talking = [row for row, pool in enumerate(pools) if pool == "mean_generated"]
+    trunk = None
+    if shared is not None:
         roots = list(range(len(pairs)))
         if share_images:
             roots, shared = _roots(pairs, encoded[0], shared)
-        pooled = _pooled_behind(vlm, encoded, weights, shared, roots, sites)
+        trunk = Trunk.of(vlm, encoded[0], roots, shared, 1 + max(layers), bool(talking))
+    for number in range(1, len(encoded)) if talking else ():
+        said = spoken(vlm, encoded[number], talking, generated, trunk)
+        encoded[number] = continued(encoded[number], said, vlm.pad_token_id)
+        weights[number] = counted_on(weights[number], said, talking, encoded[number].input_ids.shape[1])
+    if trunk is None:
+        pooled = [_pooled_whole(vlm, tokens, weight, sites) for tokens, weight in zip(encoded, weights, strict=True)]
+    else:
+        pooled = _pooled_behind(vlm, encoded, weights, trunk, sites)
     context, positive, negative, *agnostic = (
         torch.stack([pooled[kept.index(number)][row] for row, number in enumerate(first)]) for first in first_of
     )
@@ -79,13 +85,6 @@ def _first_of(batch: Sequence[Pooled]) -> list[list[int]]:
     return columns
 
 
-def _with_reply(vlm: VLM, encoded: Encoded, pools: Sequence[Pool], generated: tuple[int, int | None]) -> Encoded:
-    """Behind the answers of the rows that average over it, what the model says next."""
-    replies = spoken(vlm, encoded, *generated)
-    wanted = [reply if pool == "mean_generated" else [] for reply, pool in zip(replies, pools, strict=True)]
-    return continued(encoded, wanted, vlm.pad_token_id)
-
-
 def _weights(
     vlm: VLM,
     pools: Sequence[Pool],
@@ -96,7 +95,8 @@ def _weights(
 ) -> Float[Tensor, "pairs seq"]:
     """What each token counts in its row's activation. Rows are padded on the left.
 
-    An answer's tokens are those after what its prompt shares with the same prompt without an answer.
+    An answer's tokens are those after what its prompt shares with the same prompt without an answer. Where what the
+    model says then counts as well, there may be none as yet.
     """
     weights = torch.zeros(encoded.input_ids.shape, device=encoded.input_ids.device)
     bare_encoded = asked_encoded
@@ -109,14 +109,17 @@ def _weights(
             continue
         tokens = encoded.tokens(row)
         count = len(tokens) - _common(tokens, bare_encoded.tokens(row))
-        if count == 0:
+        if count == 0 and pool == "mean":
             raise ValueError(f"{prompts[row].question!r} has no forced answer to average over; use pool='last'.")
-        weights[row, -count:] = 1 / count
+        weights[row, len(weights[row]) - count :] = 1 / max(count, 1)
     return weights
 
 
 def _shared_lengths(encoded: Sequence[Encoded], weights: Sequence[Tensor]) -> list[int] | None:
-    """How many leading tokens each pair's prompts share, none of which is read; None where images are not shared."""
+    """How many leading tokens each pair's prompts share, none of which is read; None where images are not shared.
+
+    Where nothing is read as yet, the last token is not shared: what is said begins there.
+    """
     first = encoded[0]
     for other in encoded[1:]:
         same = other.media.keys() == first.media.keys() and all(
@@ -129,9 +132,10 @@ def _shared_lengths(encoded: Sequence[Encoded], weights: Sequence[Tensor]) -> li
     lengths = []
     for row in range(len(first)):
         tokens = [variant.tokens(row) for variant in encoded]
+        read = [weight[row] != 0 for weight in weights]
         unread = [
-            int((weight[row] != 0)[variant.attention_mask[row].bool()].int().argmax())
-            for variant, weight in zip(encoded, weights, strict=True)
+            int(own[variant.attention_mask[row].bool()].int().argmax()) if own.any() else len(ids) - 1
+            for variant, own, ids in zip(encoded, read, tokens, strict=True)
         ]
         length = min([*unread, *(_common(tokens[0], ids) for ids in tokens[1:])])
         images = first.image_mask[row][first.attention_mask[row].bool()].nonzero()
@@ -188,20 +192,13 @@ def _pooled_behind(
     vlm: VLM,
     encoded: Sequence[Encoded],
     weights: Sequence[Tensor],
-    shared: list[int],
-    roots: list[int],
+    trunk: Trunk,
     sites: list[Site],
 ) -> list[Float[Tensor, "pairs layers d_model"]]:
-    """All variants of all pairs as rows of one continuation, padded on the right, behind their roots' shared tokens."""
-    pairs, variants, device = len(shared), len(encoded), encoded[0].input_ids.device
-    blocks = 1 + max(site.layer or 0 for site in sites)
-    own = sorted(set(roots))
-    asked = encoded[0]
-    if len(own) < pairs:
-        asked = replace(asked.select(own), media=asked.images_of(own))
-    trunk = vlm.prefix(asked.head([shared[root] for root in own], vlm.pad_token_id), blocks)
+    """All variants of all pairs as rows of one continuation of their trunk, padded on the right."""
+    pairs, variants, device = len(trunk.lengths), len(encoded), encoded[0].input_ids.device
     lengths = torch.tensor(
-        [[int(tokens.attention_mask[row].sum()) - shared[row] for tokens in encoded] for row in range(pairs)]
+        [[int(tokens.attention_mask[row].sum()) - trunk.lengths[row] for tokens in encoded] for row in range(pairs)]
     )
     width = int(lengths.max())
     kept = (torch.arange(width) < lengths[..., None]).to(device)  # [pairs, variants, width]
@@ -216,8 +213,8 @@ def _pooled_behind(
             positions[..., row, variant, :count] = tokens.position_ids[..., row, -count:]
             pooling[row, variant, :count] = weights[variant][row, -count:]
     activations = vlm.extend(
-        trunk,
-        [own.index(root) for root in roots for _ in range(variants)],
+        trunk.prefill,
+        [place for place in trunk.places for _ in range(variants)],
         rearrange(ids, "pairs variants seq -> (pairs variants) seq"),
         rearrange(kept, "pairs variants seq -> (pairs variants) seq").long(),
         rearrange(positions, "... pairs variants seq -> ... (pairs variants) seq"),

@@ -115,6 +115,8 @@ class Fits:
 
     def _fit(self, name: str, reads: int, writes: int, seed: int) -> Fitted:
         method = METHODS[name]
+        if issubclass(method, PAI | ADHH):
+            self.materials.check_images(name)
         if issubclass(method, Together):
             return method.of([self.at(part, reads, writes, seed) for part in method.made_of])
         if method is L2S:

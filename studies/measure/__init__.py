@@ -2,7 +2,7 @@
 
 from studies.measure.examples import ALL, some
 from studies.measure.metric import YES_NO, Metric, Record, Row, accuracy, ratio, unparsable, valid
-from studies.measure.tables import GROUP, by_setting, called, difference, estimate, group, table
+from studies.measure.tables import GROUP, by_setting, called, difference, estimate, group, refused_records, table
 
 __all__ = [
     "ALL",
@@ -18,6 +18,7 @@ __all__ = [
     "estimate",
     "group",
     "ratio",
+    "refused_records",
     "some",
     "table",
     "unparsable",

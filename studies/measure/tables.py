@@ -14,7 +14,7 @@ Conventions, the same for every metric:
  - Examples about one image are drawn together, so that many questions about few images do not look like many images.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from jaxtyping import Float
 from more_itertools import map_reduce
 
 from studies.measure.bootstrap import interval, resampled_over_seeds
-from studies.measure.examples import UNIT, Examples, examples_of, some
+from studies.measure.examples import ALL, UNIT, Examples, examples_of, some
 from studies.measure.metric import Metric, Record, Row
 
 # What tells a table's lines apart. A variant is a change to a method ("hidden=16"); the method as it is has none.
@@ -164,3 +164,21 @@ def table(
             named |= {"difference": delta["value"], "difference_low": delta["low"], "difference_high": delta["high"]}
             records.append({"task": rows[0]["task"], "subset": record["subset"], **named, **record, "skipped": skipped})
     return records
+
+
+def refused_records(
+    refused: Mapping[str, str],
+    task: str,
+    metrics: Sequence[Metric],
+    baseline: str = "NoSteering",
+    *,
+    skipped: int = 0,
+) -> list[Record]:
+    """Records of methods that do not apply, in the form of `table`: no value of any metric, and why, as `refusal`."""
+    nothing = ("value", "low", "high", "difference", "difference_low", "difference_high")
+    named = {"task": task, "subset": ALL, "baseline": baseline, "n": 0, "units": 0, "seeds": 0, "skipped": skipped}
+    return [
+        named | dict.fromkeys(GROUP) | dict.fromkeys(nothing) | {"method": name, "metric": metric.name, "refusal": why}
+        for name, why in refused.items()
+        for metric in metrics
+    ]

@@ -18,10 +18,12 @@ def matrix(records: Sequence[Record], metric: str) -> dict[str, Any]:
     """One metric as methods by subsets, with the difference to the baseline over all subsets.
 
     `sizes` are the examples that each column stands on; "n" and "seeds" are `varied` where methods differ in them.
+    A method that does not apply has a line that says why.
     """
     chosen = [record for record in records if record["metric"] == metric]
+    ran = [record for record in chosen if not record.get("refusal")]
     baseline = chosen[0].get("baseline", BASELINE)
-    columns = figures.subsets(chosen)
+    columns = figures.subsets(ran)
     lines = []
     for first in figures.listed(chosen):
         cells = {record["subset"]: record for record in chosen if group(record) == group(first)}
@@ -41,8 +43,8 @@ def matrix(records: Sequence[Record], metric: str) -> dict[str, Any]:
         "sentence": sentence(metric, str(chosen[0].get("task", ""))),
         "baseline": baseline,
         "columns": columns,
-        "sizes": [_size([record for record in chosen if record["subset"] == name]) for name in columns],
-        "varied": [name for name in ("n", "seeds") if len({line[name] for line in lines}) > 1],
+        "sizes": [_size([record for record in ran if record["subset"] == name]) for name in columns],
+        "varied": [name for name in ("n", "seeds") if len({line[name] for line in lines if line["n"] or not ran}) > 1],
         "lines": lines,
     }
 
@@ -69,6 +71,8 @@ def _difference(record: Record) -> tuple[str, str]:
 
 
 def _setting(record: Record) -> str:
+    if refusal := record.get("refusal"):
+        return f"does not apply: {refusal}"
     parts = [f"strength {record['strength']}"] if record["strength"] else []
     parts += [f"reads {record['reads']}"] if record["reads"] is not None else []
     parts += [f"writes {record['writes']}"] if record["writes"] is not None else []

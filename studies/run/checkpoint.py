@@ -7,6 +7,7 @@ import torch
 
 from interv import VLM
 from interv.models.load import outline
+from studies.run.memory import keep_freed_memory
 
 
 def check_dtype(name: str | None) -> None:
@@ -49,6 +50,7 @@ class Checkpoint:
     def load(self) -> VLM:
         """The model with its processor. Raises as `VLM.load` does, and ValueError for no dtype or device of torch."""
         self._check()
+        keep_freed_memory()
         options = {"device_map": self.device_map, "attn_implementation": self.attn_implementation}
         return VLM.load(
             self.model,

@@ -88,7 +88,7 @@ class Plan:
         whole = sum(len(_different(pair)) for pair in pairs) - sum(len(_different(pair)) for pair in shared)
         prefills, steps = sum(own) + whole, 0
         if self.recipe.pool == "mean_generated":
-            prefills += sum(len(_different(pair)) - 1 for pair in pairs)
+            prefills += sum(len(_different(pair)) - 1 for pair in pairs) - sum(len(_different(p)) - 1 for p in shared)
             completions = max(len(_different(pair)) - 1 for pair in pairs)
             steps = len(batches) * completions * (self.recipe.generated_tokens + 1)
         kept = NUMBER * (3 + any(pair.agnostic is not None for pair in pairs)) * self.sizes.width * len(pairs)

@@ -14,7 +14,7 @@ from studies.measure import Metric
 from studies.smol_world import language
 from studies.smol_world.draw import draw_with
 from studies.smol_world.scenes import Scene, absent_word, sample_scene
-from studies.tasks.chair.words import chair_metrics, listed
+from studies.tasks.chair.words import Places, chair_metrics, listed
 from studies.tasks.cut_outs import CutOuts
 from studies.tasks.listed import ListedTask
 from studies.tasks.task import Example, Split
@@ -53,8 +53,12 @@ class PicturesCaptions(ListedTask[Item]):
 
     def named(self, text: str) -> list[str]:
         """The things of the world that the text names, in order."""
+        return [name for _, name in self.places(text)]
+
+    def places(self, text: str) -> Places:
+        """The same, with where their words begin."""
         known = self._cut_outs.things.theme_of
-        return [name for name in _NAMED.findall(text) if name in known]
+        return [(found.start(1), found[1]) for found in _NAMED.finditer(text) if found[1] in known]
 
     def items(self, split: Split) -> Sequence[Item]:
         """Examples, their scenes, and their pictures with one thing exchanged."""

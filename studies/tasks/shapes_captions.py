@@ -1,5 +1,6 @@
 """CHAIR on the embedded world: describe the image, and name what it shows and nothing else."""
 
+import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -9,7 +10,7 @@ from PIL import Image
 from interv import Prompt
 from methods import ContrastPair
 from studies.measure import Metric
-from studies.tasks.chair.words import chair_metrics, listed
+from studies.tasks.chair.words import Places, chair_metrics, listed
 from studies.tasks.listed import ListedTask, drawn_once
 from studies.tasks.task import Example, Split
 from studies.tiny_world.draw import draw
@@ -25,6 +26,11 @@ _ORDER = list(ICONS)
 def named(text: str) -> list[str]:
     """The icons that the text names, in order."""
     return [word for word in text.split() if word in ICONS]
+
+
+def placed(text: str) -> Places:
+    """The same, with where they begin."""
+    return [(word.start(), word[0]) for word in re.finditer(r"\S+", text) if word[0] in ICONS]
 
 
 class ShapesCaptions(ListedTask[tuple[Example, Scene]]):
@@ -58,6 +64,10 @@ class ShapesCaptions(ListedTask[tuple[Example, Scene]]):
     def parse(self, text: str) -> str:
         """The objects that the caption names, in alphabetical order."""
         return listed(named(text))
+
+    def places(self, text: str) -> Places:
+        """Where the caption names objects, and which."""
+        return placed(text)
 
     def valid(self, text: str) -> bool:
         """Whether the reply is a caption of the language."""

@@ -18,6 +18,7 @@ import methods.pai_logits
 import methods.vcd
 from interv import Boost, Drop, Site
 from methods import ADHH, CAST, ITI, PAI, Condition, Query
+from methods.attribution import Attribution
 from methods.mixing import Following, Mixed
 from methods.streams import Noised, WithoutImage
 from tests.mutation.faults import around, fault
@@ -152,6 +153,16 @@ def _(patch: pytest.MonkeyPatch) -> None:
     around(patch, methods.attribution, "removals", lambda removals, heads: removals([*heads[1:], heads[0]]))
 
 
+@fault("AD-HH leaves the first token of the reply", "14 AD-HH's rule as published")
+def _(patch: pytest.MonkeyPatch) -> None:
+    around(patch, ADHH, "ops", lambda ops, adhh, *args: ops(replace(adhh, scope="generated"), *args))
+
+
+@fault("heads scored by mistakes alone", "14 a planted head is the first")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Attribution, "scores", property(lambda found: found.influence[found.wrong].mean(dim=0)))
+
+
 @fault("companions go their own way", "14 companions follow")
 def _(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Following, "__call__", lambda following, ids, scores, **_: torch.zeros(len(ids), dtype=torch.bool))
@@ -214,6 +225,15 @@ def _(patch: pytest.MonkeyPatch) -> None:
 @fault("ITI without sigma", "14 a planted head is found")
 def _(patch: pytest.MonkeyPatch) -> None:
     around(patch, methods.iti, "_shift", lambda shift, *args: torch.nn.functional.normalize(shift(*args), dim=0))
+
+
+@fault("ITI pushes the first row alone", "14 a batch equals single runs")
+def _(patch: pytest.MonkeyPatch) -> None:
+    def wrong(ops: Any, iti: ITI, query: Query, strength: Any = 1.0) -> Any:
+        every = torch.as_tensor(strength).expand(len(query.context))
+        return ops(iti, query, torch.cat([every[:1], torch.zeros_like(every[1:])]))
+
+    around(patch, ITI, "ops", wrong)
 
 
 @fault("ITI pushes the neighbouring head", "14 chosen heads alone change")

@@ -9,11 +9,12 @@ from tests.unit import test_attention_methods as attention_methods
 from tests.unit import test_cast as cast
 from tests.unit import test_iti as iti
 from tests.unit import test_l2s_extensions as extensions
+from tests.unit import test_planted_heads as planted_heads
 from tests.unit import test_second_stream as streams
 
 BASELINE_LAWS: dict[str, Check] = {
     "14 zero strength changes nothing": each(law_14.check_zero_strength_changes_nothing, "CAST", "VCD"),
-    "14 a batch equals single runs": each(law_14.check_a_batch_equals_single_runs, "CAST", "VCD", count=3),
+    "14 a batch equals single runs": each(law_14.check_a_batch_equals_single_runs, "CAST", "VCD", "ITI", count=3),
     "14 runs side by side equal runs apart": partial(law_14.check_side_by_side_equals_apart, names=("PAI", "VCD")),
     "14 padding counts for nothing": partial(cast.check_padding_counts_for_nothing, count=4),
     "14 rows without a condition are left alone": cast.check_rows_without_a_condition_are_left_alone,
@@ -28,6 +29,7 @@ BASELINE_LAWS: dict[str, Check] = {
     "14 image mass grows": attention_methods.check_image_mass_grows,
     "14 text is dropped": attention_methods.check_text_is_dropped,
     "14 attribution finds a planted head": attention_methods.check_attribution_finds_a_planted_head,
+    "14 a planted head is the first": planted_heads.check_a_planted_head_is_the_first,
     "14 companions follow": partial(streams.check_companions_follow, name="VCD", do_sample=True, seed=1),
     "14 unlikely tokens are cut off": each(streams.check_unlikely_tokens_are_cut_off, "PAILogits", "VCD"),
     "14 noise is of the image alone": streams.check_noise_is_of_the_image_alone,

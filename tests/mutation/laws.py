@@ -174,6 +174,9 @@ LAWS: dict[str, Check] = {
     "5 contrasts equal full passes": lambda vlm: [  # type: ignore[dict-item,return-value]
         contrasts.check_contrasts_equal_full_passes(vlm, PAIRS, pool) for pool in ("last", "mean")
     ],
+    "5 what is said counts": partial(
+        contrasts.check_contrasts_equal_full_passes, contrasts=PAIRS, pool="mean_generated"
+    ),
     "5 pairs about one image equal full passes": partial(
         contrasts.check_contrasts_equal_full_passes,
         contrasts=ABOUT_TWO_IMAGES,

@@ -11,6 +11,7 @@ import methods.contrasts.capture
 import methods.contrasts.shared_prefix
 import methods.l2s
 from methods import L2S, MeanSteering, NormRnd, Query
+from methods.contrasts.continuation import Trunk
 from methods.contrasts.contrasts import Contrasts
 from methods.steerer import Fitted
 from tests.mutation.faults import around, fault
@@ -35,6 +36,18 @@ def _(patch: pytest.MonkeyPatch) -> None:
 @fault("one image taken for that of every pair", "5 pairs about one image equal full passes")
 def _(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(methods.contrasts.shared_prefix, "shown_by", lambda prompt: "")
+
+
+@fault("the model goes on behind another pair's prompt", "5 what is said counts")
+def _(patch: pytest.MonkeyPatch) -> None:
+    around(
+        patch, Trunk, "behind", lambda behind, trunk, *args: behind(replace(trunk, places=trunk.places[::-1]), *args)
+    )
+
+
+@fault("what the model says is not counted", "5 what is said counts")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(methods.contrasts.shared_prefix, "spoken", lambda vlm, encoded, *_: [[] for _ in range(len(encoded))])
 
 
 @fault("answers averaged over one token too many", CONTRASTS)

@@ -9,7 +9,7 @@ import torch
 
 from interv import VLM, Add, Prompt, Site
 from methods import CAST, Condition, Contrasts, MeanSteering, Query, Read, Rule, ask, steer
-from methods.conditions import best_point, pairwise_direction, similarity
+from methods.conditions import similarity
 from tests.baselines import bank, fitted, pairs, pooled, sixteen
 from tests.property.reference import bitwise, close
 from tests.tiny_models import RANDOM, build
@@ -170,22 +170,6 @@ def test_swapped_pairs_give_the_opposite_vectors() -> None:
     close(CAST.fit(train).vectors, -CAST.fit(swapped).vectors)
 
 
-def f1(met: torch.Tensor, wanted: torch.Tensor) -> float:
-    return 2 * int((met & wanted).sum()) / max(1, int(met.sum() + wanted.sum()))
-
-
-def test_best_point_is_exhaustive() -> None:
-    """Every side and threshold by brute force."""
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(20):
-        values, wanted = torch.rand(9, generator=generator), torch.rand(9, generator=generator) > 0.5
-        side, threshold, score = best_point(values, wanted)
-        met = values > threshold if side == "above" else values < threshold
-        tried = [f1(own, wanted) for edge in (-1.0, *values) for own in (values > edge, values <= edge)]
-        assert score == pytest.approx(max(tried))
-        assert score == pytest.approx(f1(met, wanted))
-
-
 def test_gates_are_decided_on_the_unsteered_prompt(small: VLM) -> None:
     """Also above the steered block, and with the scope "all", which runs the prompt again."""
     cast, prompts = fitted(small, "CAST", scope="all"), sixteen("CAST")[:4]
@@ -229,11 +213,3 @@ def test_what_does_not_fit_is_refused(small: VLM) -> None:
     with pytest.raises(ValueError, match="give one a pair"):
         bank(small).reading(small, [pair.prompt for pair in pairs()][1:], "text")
     assert MeanSteering.fit(pooled(small).at(0, 0)).reads == 0
-
-
-def test_direction_is_not_centred_away() -> None:
-    """A shift that all pairs share is the direction; centring the differences would lose it."""
-    generator = torch.Generator().manual_seed(0)
-    shift = torch.randn(16, generator=generator)
-    positive = 3 * shift + 0.5 * torch.randn(50, 16, generator=generator)
-    assert torch.cosine_similarity(pairwise_direction(positive, torch.zeros(50, 16)), shift, dim=0) > 0.98

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from interv import VLM
+from interv.running.runner import Runner
 from methods import capture_contrasts
 from studies.recipes import RECIPES
 from studies.tasks import TASKS
@@ -44,3 +45,18 @@ def test_other_words_are_run(monkeypatch: pytest.MonkeyPatch) -> None:
     bank = capture_contrasts(vlm, [other], pool="mean", layers=[3], progress=False)
     assert bank.agnostic is not None
     assert not torch.allclose(bank.agnostic, bank.positive - bank.negative)
+
+
+def test_each_image_runs_once_also_where_the_model_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it says behind either completion follows the prefix that they share."""
+    vlm, images = VLM.load("tiny-llava"), []
+    pairs = [replace(pair, agnostic=None) for pair in TASKS["shapes_pope"]().pairs("val")[:4]]
+    forward = Runner.forward
+
+    def counted(self: Runner, plan: Any, step: Any, inputs: dict[str, Any], *args: Any, **how: Any) -> Any:
+        images.append(len(inputs.get("pixel_values", ())))
+        return forward(self, plan, step, inputs, *args, **how)
+
+    monkeypatch.setattr(Runner, "forward", counted)
+    capture_contrasts(vlm, pairs, pool="mean_generated", layers=[3], generated_tokens=3, progress=False)
+    assert sum(images) == len(pairs)

@@ -148,6 +148,13 @@ def test_unlikely_tokens_are_cut_off(small: VLM, name: str) -> None:
     check_unlikely_tokens_are_cut_off(small, name)
 
 
+def test_a_gamma_of_one_keeps_the_bits(small: VLM) -> None:
+    """As published: with nothing to mix, nothing is cut off either."""
+    steerer = PAILogits.fit(contrasts(small), excess=0.0)
+    asked = ask(small, sixteen("PAILogits")[:3], [steerer])
+    bitwise(asked.logits(small, [asked.run(steerer, 2.0)]), small.logits(asked.prefill)[:3])
+
+
 def test_a_reply_ends_with_its_own_row(small: VLM) -> None:
     """End tokens, stop strings and reasons are those of the prompts' rows."""
     prompts, steerer = sixteen("VCD")[:2], fitted(small, "VCD")

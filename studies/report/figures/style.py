@@ -116,8 +116,11 @@ def words(name: str) -> str:
 
 
 def intervals(records: Sequence[Record], metric: str, *, caption: str = "", theme: Theme = LIGHT) -> Figure:
-    """A panel a subset, a line a method: the metric with its 95% interval, and a rule at the first method's."""
-    chosen = [record for record in records if record["metric"] == metric]
+    """A panel a subset, a line a method: the metric with its 95% interval, and a rule at the first method's.
+
+    A method that does not apply has no line.
+    """
+    chosen = [record for record in records if record["metric"] == metric and not record.get("refusal")]
     if not chosen:
         raise ValueError(f"No record of {metric!r}: the table has {', '.join(sorted({r['metric'] for r in records}))}.")
     methods, names = listed(chosen), subsets(chosen)

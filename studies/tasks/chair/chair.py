@@ -19,7 +19,7 @@ from studies.measure import Metric
 from studies.recipes.named import CHAIR_LLAVA
 from studies.recipes.recipe import Recipe
 from studies.tasks.chair.files import Shown, load_images, notes
-from studies.tasks.chair.words import Vocabulary, chair_metrics, listed
+from studies.tasks.chair.words import Places, Vocabulary, chair_metrics, listed
 from studies.tasks.listed import Benchmark, parted
 from studies.tasks.reading import Flaw
 from studies.tasks.task import Example, Row, Split
@@ -89,6 +89,10 @@ class Chair(Benchmark[Shown]):
     def parse(self, text: str) -> str:
         """The objects that the caption names, listed in alphabetical order."""
         return listed(self.vocabulary.mentions(text))
+
+    def places(self, text: str) -> Places:
+        """Where the caption names objects, and which."""
+        return self.vocabulary.places(text)
 
     def judged(self, rows: Sequence[Row], file: Path | None = None) -> list[Row]:
         """The test rows with each judge's mark: 1 where it prefers the caption to the unsteered model's, 0 where not.

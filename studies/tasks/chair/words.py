@@ -9,6 +9,7 @@ from unicodedata import normalize
 from studies.measure import Metric, Row, ratio, unparsable, valid
 
 Mentions = Callable[[str], list[str]]
+Places = list[tuple[int, str]]  # where in a text each word for an object begins, and the object
 
 _TOKEN = re.compile(r"\w+(?:-\w+)*|[^\w\s]")  # as NLTK: "dog_house", "hot-dog" and "catégorie" are a word each
 _IRREGULAR = {"men": "man", "mice": "mouse", "geese": "goose", "children": "child", "oxen": "ox"}
@@ -68,23 +69,28 @@ class Vocabulary:
            over + . / = \\ ^ | ~ and the like, an apostrophe between letters, a comma or colon before a figure, and a
            hyphen at a word's edge: "man/woman" and "Dogs.Cats" name two objects here and none there.
         """
-        words = list(self._joined(_TOKEN.findall(normalize("NFC", text).lower())))
-        if "toilet" in words:
-            words = [word for word in words if word != "seat"]
-        return [self.objects[word] for word in words if word in self.objects]
+        return [name for _, name in self.places(text)]
 
-    def _joined(self, tokens: Sequence[str]) -> Iterator[str]:
-        """The words as the list has them, two of them as one where they belong together."""
+    def places(self, text: str) -> Places:
+        """The objects that the text names, as in `mentions`, with where their words begin."""
+        tokens = [(one.start(), one[0].lower()) for one in _TOKEN.finditer(normalize("NFC", text))]
+        words = list(self._joined(tokens))
+        if any(word == "toilet" for _, word in words):
+            words = [(start, word) for start, word in words if word != "seat"]
+        return [(start, self.objects[word]) for start, word in words if word in self.objects]
+
+    def _joined(self, tokens: Sequence[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+        """The words as the list has them, two of them as one where they belong together, and where they begin."""
         place = 0
         while place < len(tokens):
-            following = _singulars(tokens[place + 1]) if place + 1 < len(tokens) else ()
-            pairs = (f"{first} {second}" for first in _singulars(tokens[place]) for second in following)
+            start, token = tokens[place]
+            following = _singulars(tokens[place + 1][1]) if place + 1 < len(tokens) else ()
+            pairs = (f"{first} {second}" for first in _singulars(token) for second in following)
             pair = next((pair for pair in pairs if pair in self._pairs), None)
             if pair is not None:
-                yield self._pairs[pair]
+                yield start, self._pairs[pair]
             else:
-                known = (word for word in _singulars(tokens[place]) if word in self.objects)
-                yield next(known, tokens[place])
+                yield start, next((word for word in _singulars(token) if word in self.objects), token)
             place += 1 if pair is None else 2
 
 
