@@ -103,8 +103,8 @@ def _results(about: Mapping[str, Any]) -> list[str]:
         parts += ["## What was forecast before the fit", *map(_plain, told["said"])]
         if told["expected"]:
             head = ("method", f"forecast of the {about['objective']}, on validation rows", "came out, on test rows")
-            lines = [(one["method"], _share(one["expected"]), _share(one["measured"])) for one in told["expected"]]
-            parts.append(_rows(head, lines))
+            both = [(one["method"], _share(one["expected"]), _share(one["measured"])) for one in told["expected"]]
+            parts.append(_rows(head, both))
     if about.get("neutral"):
         parts += [
             "## What it costs elsewhere",
