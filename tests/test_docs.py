@@ -1,16 +1,21 @@
 """The code in README and docs runs as it stands, and what the README claims of it is seen."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from interv.places.layouts import LAYOUTS
+from studies.fit.fitting import STEERING
+from studies.tasks import TASKS
 from tests.documents import PAGES, Block, blocks
 from tests.studies.world_file import write_world
 
 # Pages whose blocks run one after the other, in an empty folder.
 WHOLE = ("README.md", "docs/guide.md", "docs/extending.md")
+SLOW = ("docs/extending.md",)
 # Pages that need something beside them, which a test below makes.
 PREPARED = ("docs/command-line.md", "docs/tutorial.md")
 NOT_RUN = {
@@ -46,7 +51,18 @@ def test_the_first_block_runs_with_any_method(method: str, capsys: pytest.Captur
     assert (right[0] + 3 <= right[1] and moved >= 5) if method == "L2S" else moved <= 2
 
 
-@pytest.mark.parametrize("page", WHOLE)
+@pytest.fixture
+def registers() -> Iterator[None]:
+    """What a page puts into the lists of tasks, methods and families is taken out again."""
+    kept: list[tuple[dict[str, Any], dict[str, Any]]] = [(one, dict(one)) for one in (TASKS, STEERING, LAYOUTS)]
+    yield
+    for one, before in kept:
+        one.clear()
+        one.update(before)
+
+
+@pytest.mark.usefixtures("registers")
+@pytest.mark.parametrize("page", [pytest.param(page, marks=[pytest.mark.slow] * (page in SLOW)) for page in WHOLE])
 def test_all_blocks_run_one_after_the_other(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "page"}
