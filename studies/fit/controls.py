@@ -1,6 +1,7 @@
 """Two controls for yes/no tasks, so that a shift of the answer's bias is not taken for sight."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
@@ -90,12 +91,19 @@ class LogitThreshold:
 
 
 def answer_words(task: Task) -> tuple[str, str]:
-    """Yes and no as the task's forced answers begin with them: "Yes" where these say "Yes, the image ..."."""
+    """Yes and no as the task's forced answers begin with them: "Yes" where these say "Yes, the image ...".
+
+    Where none begins with either word, what the wanted answers of that behaviour begin with.
+    """
+    begun: Counter[str] = Counter()
     forced: dict[str, str] = {}
     for pair in task.pairs("train"):
-        forced.setdefault(pair.behavior, pair.positive.answer)
-    first = {behavior: re.match(r"\s*(\w+)", answer) for behavior, answer in forced.items()}
-    yes, no = (found[1] if (found := first.get(word)) else word for word in ("yes", "no"))
+        wanted, unwanted = (re.match(r"\s*(\w+)", side.answer) for side in (pair.positive, pair.negative))
+        begun.update(found[1] for found in (wanted, unwanted) if found)
+        if wanted:
+            forced.setdefault(pair.behavior, wanted[1])
+    most = {word.lower(): word for word, _ in reversed(begun.most_common())}
+    yes, no = (most.get(word) or forced.get(word, word) for word in ("yes", "no"))
     return yes, no
 
 

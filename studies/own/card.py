@@ -7,6 +7,7 @@ from more_itertools import map_reduce
 
 from studies.measure import Record, Row, called, difference, table
 from studies.own.arguments import BASELINES, FitArguments
+from studies.own.foretold import Foretold
 from studies.own.weighing import NEUTRAL, divergence, margin, preference
 from studies.run.bench import Bench
 from studies.run.cost import said
@@ -25,7 +26,7 @@ def card_of(
     data: Data,
     chosen: Mapping[str, Any],
     rows: Sequence[Row],
-    forecast: Mapping[str, Any] | None,
+    forecast: Foretold | None,
 ) -> dict[str, Any]:
     """The card as plain values: what `steerer.json` keeps beside the steerer and the model card is written from."""
     vlm, own = bench.vlm, chosen[arguments.method]
@@ -33,7 +34,8 @@ def card_of(
     elsewhere = [row for row in rows if row["subset"] == NEUTRAL]
     metrics = bench.task.metrics if bench.task.has_targets else (preference, margin)  # type: ignore[attr-defined]
     objective = bench.task.objective
-    results = [_brief(record) for record in table(asked, metrics, UNSTEERED)]
+    records = table(asked, metrics, UNSTEERED)
+    results = [_brief(record) for record in records]
     moved = [_brief(record) for record in table(elsewhere, (divergence,), UNSTEERED)] if elsewhere else []
     by_method = map_reduce(asked, called)
     leading = [metric for metric in metrics if metric.name == objective]
@@ -74,7 +76,7 @@ def card_of(
         "results": results,
         "against": against,
         "neutral": moved,
-        "forecast": None if forecast is None else dict(forecast),
+        "forecast": None if forecast is None else forecast.card(records),
         "baseline_prompt": arguments.prompt,
         "cost": said(bench.results.folder),
         "made_with": versions() | runs_on(),
@@ -109,7 +111,7 @@ def _brief(record: Record) -> Record:
 
 
 def lines_of(card: Mapping[str, Any], method: str) -> list[str]:
-    """The card in words, for the console: what steering did on held-out rows, and what it cost."""
+    """The card in words, for the console: what steering did on held-out rows, what it cost, what was forecast."""
     objective = card["objective"]
     lines = []
     for record in card["results"]:
@@ -129,7 +131,23 @@ def lines_of(card: Mapping[str, Any], method: str) -> list[str]:
             f"{method} minus {record['baseline']}: {record['value']:+.3f} "
             f"[{_number(record['low'], sign=True)} to {_number(record['high'], sign=True)}] {record['metric']}"
         )
-    return [*lines, card["chosen"]["how"]]
+    return [*lines, card["chosen"]["how"], *_foretold(card["forecast"], method)]
+
+
+def _foretold(told: Mapping[str, Any] | None, method: str) -> list[str]:
+    """What was expected, and how it came out."""
+    if told is None:
+        return []
+    lines = [f"Forecast before the fit: {told['said'][0]}"]
+    for one in told["expected"]:
+        if one["method"] == method and one["measured"] is not None:
+            expected, measured = (_share(one[name]) for name in ("expected", "measured"))
+            lines.append(f"{method} was expected at {expected} on validation rows and is at {measured} on test rows.")
+    return lines
+
+
+def _share(record: Mapping[str, Any]) -> str:
+    return f"{_number(record['value'])} [{_number(record['low'])} to {_number(record['high'])}]"
 
 
 def _number(value: float | None, digits: int = 3, *, sign: bool = False) -> str:

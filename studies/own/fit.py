@@ -3,11 +3,11 @@
     fit(FitArguments(data="data.jsonl", out=Path("steerer"), model="tiny-llava"))
 
 The images are split; contrasts are captured on the first part, layers and strength chosen on the second by the search
-of `studies/calibrate`, and everything is judged on the third, which nothing else has seen. A run that was killed goes
-on where it stopped.
+of `studies/calibrate`, and everything is judged on the third, which nothing else has seen. Before anything is fitted
+the first two say what steering may gain. A run that was killed goes on where it stopped.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from studies.fit.setting import Setting
 from studies.measure import Row
 from studies.own.arguments import BASELINES, FitArguments
 from studies.own.card import card_of
+from studies.own.foretold import Foretold, foretold
 from studies.own.weighing import WEIGHED, Weighed, neutral_examples
 from studies.run.arguments import sized
 from studies.run.bench import Bench, opened
@@ -28,7 +29,6 @@ from studies.tasks.task import Example, Split
 
 QUESTIONS = ("Describe the image.", "What is in the image?")  # neutral ones, asked about held-out images
 IMAGES = 24  # of each held-out part, about which these are asked
-Forecast = Callable[[Bench], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,11 @@ class Chosen:
     found: Found | None
 
 
-def fit(arguments: FitArguments, *, forecast: Forecast | None = None) -> dict[str, Any]:
+def fit(arguments: FitArguments, *, forecast: Callable[[Bench], Foretold] | None = foretold) -> dict[str, Any]:
     """Fit, choose, judge, and write the folder; gives the card.
 
-    `forecast` says of the bench, before anything is judged, what steering may gain here; it stands in the card.
+    `forecast` says of the bench, before anything is fitted, what steering may gain here; it stands in the card beside
+    what came out. None leaves it out.
     Raises ValueError for arguments or data that cannot be used, and for a folder that another fit left.
     """
     arguments.check()
@@ -57,7 +58,7 @@ def fit(arguments: FitArguments, *, forecast: Forecast | None = None) -> dict[st
     more |= {"data_hash": data.hash, "neutral_hash": neutral and neutral.hash}
     with opened(arguments.common(), "fit", vlm, task, recipe, arguments.grid(vlm), [arguments.seed], **more) as bench:
         held_out = {split: neutrals(bench, split, neutral) for split in ("val", "test")}
-        expected = None if forecast is None else dict(forecast(bench))
+        expected = None if forecast is None else forecast(bench)
         chosen = {name: choose(bench, name, held_out["val"], arguments) for name in names}
         settings = [one.setting for one in chosen.values()]
         rows = judged(bench, settings, held_out["test"])
