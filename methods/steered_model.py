@@ -1,4 +1,4 @@
-"""A steered model in the place of the Hugging Face one, for programs that call `generate` with what a processor made."""
+"""A steered model in the place of the Hugging Face one, for programs that call `generate` with tensors."""
 
 from collections.abc import Mapping
 from inspect import signature

@@ -41,7 +41,7 @@ def growing(steered: Steered, prompt: Prompt) -> Iterator[tuple[str, str]]:
 
 
 def inside(steered: Steered, prompt: Prompt, *, dark: bool = False) -> str:
-    """Where the last prompt token looks and how far tokens moved, as the page's HTML; a sentence where it cannot be seen.
+    """Where the last prompt token looks and how far tokens moved, as HTML; a sentence where it cannot be seen.
 
     `dark` is how the page looks.
     """

@@ -66,8 +66,8 @@ def kept(folders: Sequence[str], checkpoint: Checkpoint, *, any_model: bool = Fa
         steered[folder] = Steered.load(folder, checkpoint, any_model=any_model)
         if steered[folder].vlm.fingerprint != vlm.fingerprint:
             raise ValueError(
-                f"{folder} is for {steered[folder].vlm.name} and {first} for {vlm.name}; a playground has one model, so "
-                "open one for each."
+                f"{folder} is for {steered[folder].vlm.name} and {first} for {vlm.name}; a playground has one model, "
+                "so open one for each."
             )
     choices = {
         f"{one.card['method']} ({folder})": Choice(

@@ -1,4 +1,4 @@
-"""The page, in gradio: image, question and method on one side, the two replies and what happened inside on the other."""
+"""The page, in gradio: what is asked on one side, the two replies and what happened inside on the other."""
 
 import os
 from collections.abc import Iterator
@@ -37,8 +37,8 @@ def page(offered: Offered) -> gr.Blocks:
     reads, writes = offered.start
     with gr.Blocks(title="interv playground", analytics_enabled=False, fill_width=True) as shown:
         gr.Markdown(
-            f"## {offered.vlm.name}, unsteered and steered\nAsk about a picture. A method reads the last prompt token at "
-            "one block and adds a vector at another; strength 0 changes nothing."
+            f"## {offered.vlm.name}, unsteered and steered\nAsk about a picture. A method reads the last prompt token "
+            "at one block and adds a vector at another; strength 0 changes nothing."
         )
         with gr.Row():
             with gr.Column(scale=2, min_width=300):

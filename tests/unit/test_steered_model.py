@@ -169,7 +169,7 @@ def test_padding_on_the_right_is_refused() -> None:
 def test_all_else_that_would_run_or_give_away_the_unsteered_model_is_refused(name: str) -> None:
     vlm = build("tiny-llava")
     model = SteeredModel(vlm, l2s(vlm))
-    with pytest.raises(AttributeError, match="unsteered|no attribute"):
+    with pytest.raises(AttributeError, match=r"unsteered|no attribute"):
         getattr(model, name)
     with pytest.raises(AttributeError, match="unsteered"):
         model(input_ids=torch.ones(1, 2, dtype=torch.long))
