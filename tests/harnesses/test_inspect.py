@@ -34,7 +34,7 @@ from inspect_ai.tool import ToolInfo
 
 from interv_harnesses.for_inspect import check, prompt_of
 
-ROWS = 40
+ROWS = 16
 TASK = """
 from inspect_ai import Task, task
 from inspect_ai.dataset import json_dataset
@@ -71,8 +71,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny: VLM) -> Path:
     (folder / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder / "task.py").write_text(TASK)
     task = TASKS["shapes_pope"]()
-    bank = capture_contrasts(tiny, task.pairs("val")[:120], batch_size=60, pool="mean", progress=False)
-    L2S.fit(bank.at(reads=3, writes=4), epochs=60).save(
+    bank = capture_contrasts(tiny, task.pairs("val")[:60], batch_size=60, pool="mean", progress=False)
+    L2S.fit(bank.at(reads=3, writes=4), epochs=40).save(
         folder / "steerer", about={"model": {"name": "tiny-llava"}, "strength": 1.0, "max_new_tokens": 12}
     )
     return folder
