@@ -45,7 +45,7 @@ def test_the_page_of_the_command_line_runs(tmp_path: Path, monkeypatch: pytest.M
     assert names["after"]
 
 
-@pytest.mark.parametrize(("page", "count"), [("README.md", 2), ("docs/guide.md", 9)])
+@pytest.mark.parametrize(("page", "count"), [("README.md", 2), ("docs/guide.md", 9), ("docs/evaluating.md", 1)])
 def test_all_blocks_run_one_after_the_other(
     page: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
