@@ -17,7 +17,7 @@ from studies.tasks import TASKS, Task
 AT_ONCE = ("L2S", "MeanSteering", "MeanSteeringBA", "NormRnd", "PromptSteering")  # learn from contrasts in a second
 PAIRS = 340  # of the training scenes, which the contrasts of all blocks are captured of at the start
 TRIED = 48  # validation questions among which those are looked for that the model answers wrongly
-SHOWN = 6  # questions to choose from
+SHOWN = 4  # questions to choose from
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,9 +22,9 @@ FONTS = ("ui-sans-serif", "system-ui", "sans-serif")
 MONO = ("ui-monospace", "monospace")
 CSS = """
 .reply textarea { font-size: 1.05rem; }
-.inside figure { margin: 0 0 1rem; }
-.inside figcaption { color: var(--body-text-color-subdued); font-size: .85rem; margin-bottom: .3rem; }
-.inside img { width: 100%; height: auto; border-radius: .4rem; }
+.inside figure { margin: 0 0 1rem; overflow-x: auto; }
+.inside figcaption { color: var(--body-text-color); font-size: .85rem; margin-bottom: .3rem; }
+.inside img { width: 100%; min-width: 34rem; height: auto; border-radius: .4rem; }
 footer { display: none !important; }
 """
 # Figures are drawn for the page as it looks, which the browser alone knows.

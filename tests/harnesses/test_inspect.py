@@ -121,7 +121,7 @@ def test_the_command_finds_the_model_and_its_number_is_the_toolkits(folder: Path
         pytest.skip("the distribution is not installed here, so that Inspect cannot find it: pip install -e .")
     command = [sys.executable, "-m", "inspect_ai", "eval", "task.py", "--model", "interv/tiny-llava"]
     command += ["--display", "plain", "--log-dir", "typed"]
-    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     (file,) = (folder / "typed").iterdir()
     log = read_eval_log(str(file))

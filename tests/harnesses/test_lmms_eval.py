@@ -94,7 +94,7 @@ def ran(folder: Path, model: str, arguments: str) -> tuple[float, list[str]]:
     command += ["--include_path", str(folder / "task"), "--batch_size", "1", "--device", "cpu"]
     command += ["--log_samples", "--output_path", str(out)]
     offline = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hub")}
-    done = subprocess.run(command, cwd=folder, env=offline, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, cwd=folder, env=offline, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     (results,) = out.rglob("*_results.json")
     (samples,) = out.rglob("*_samples_world.jsonl")
