@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from interv import VLM, Prompt
+from interv.models.turns import turn_of
 from methods import NoSteering, ask
 from methods.steerer import Steerer
 from studies.own import Steered
@@ -69,10 +70,11 @@ class Answering:
 
     def reply(self, prompt: Prompt, *, max_new_tokens: int | None = None, stop: Sequence[str] = ()) -> Said:
         """Answer one prompt. `stop` are texts that end a reply, which keeps them."""
-        asked = ask(self.vlm, [self.steerer.rewrite(prompt)], [self.steerer])
-        run = asked.run(self.steerer, self.strength)
         options = {"stop_strings": list(stop)} if stop else {}
-        replies = asked.answered(self.vlm, [run], max_new_tokens=max_new_tokens or self.max_new_tokens, **options)
+        with turn_of(self.vlm.model):
+            asked = ask(self.vlm, [self.steerer.rewrite(prompt)], [self.steerer])
+            run = asked.run(self.steerer, self.strength)
+            replies = asked.answered(self.vlm, [run], max_new_tokens=max_new_tokens or self.max_new_tokens, **options)
         return Said(
             replies[0],
             int(asked.prefill.encoded.attention_mask[0].sum()),
