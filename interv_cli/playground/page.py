@@ -35,6 +35,12 @@ def page(offered: Offered) -> gr.Blocks:
     """The page of these choices."""
     first = next(iter(offered.choices))
     reads, writes = offered.start
+    # All that any method has, for who asks without the page; there the list is of the method that is chosen.
+    all_reads, all_writes = (
+        sorted({block for choice in offered.choices.values() for block in getattr(choice, name)})
+        for name in ("reads", "writes")
+    )
+    strongest = max(STRONGEST, *(2 * choice.strength for choice in offered.choices.values()))
     with gr.Blocks(title="interv playground", analytics_enabled=False, fill_width=True) as shown:
         gr.Markdown(
             f"## {offered.vlm.name}, unsteered and steered\nAsk about a picture. A method reads the last prompt token "
@@ -48,9 +54,9 @@ def page(offered: Offered) -> gr.Blocks:
             with gr.Column(scale=3, min_width=300):
                 method = gr.Dropdown([*offered.choices], value=first, label="method")
                 with gr.Row():
-                    read = gr.Dropdown(label="reads block", min_width=100)
-                    written = gr.Dropdown(label="steers block", min_width=100)
-                    strength = gr.Slider(0, STRONGEST, step=0.05, label="strength", min_width=160, scale=2)
+                    read = gr.Dropdown(all_reads, value=reads, label="reads block", min_width=100)
+                    written = gr.Dropdown(all_writes, value=writes, label="steers block", min_width=100)
+                    strength = gr.Slider(0, strongest, value=1.0, step=0.05, label="strength", min_width=160, scale=2)
                 ask = gr.Button("ask", variant="primary")
                 with gr.Row():
                     plain = gr.Textbox(label=UNSTEERED, min_width=140, lines=3, elem_classes="reply")
