@@ -3,10 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 SERVING := .serving/venv/bin
 DOCS := .docs/venv/bin
+HARNESSES := .harnesses/venv/bin
 # What `make coverage` runs: all but planted faults and smol-llava. TESTS='tests/unit --cov-fail-under=0' measures a part.
 TESTS ?= tests --ignore tests/mutation -m "not smol"
 
-.PHONY: demo methods test test-slow test-smol test-faults test-serving coverage docs check speed clean
+.PHONY: demo methods test test-slow test-smol test-faults test-serving test-harnesses coverage docs check speed clean
 
 # The two tasks run side by side, a core each; the second one's output waits for the first.
 demo: .venv/installed
@@ -31,7 +32,7 @@ speed: .venv/installed
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/mutation -m "not slow and not smol"
 	@echo "Not among these: steering inside vLLM, which has an environment and a target of its own, make test-serving,"
-	@echo "and the laws on smol-llava, make test-smol."
+	@echo "the laws on smol-llava, make test-smol, and Inspect and the playground, make test-harnesses."
 
 # Whole studies, killed and resumed ones, contrasts under real vocabularies.
 test-slow: .venv/installed
@@ -50,6 +51,10 @@ test-serving: .serving/installed .serving/small .serving/world/done
 	$(SERVING)/python -m pytest serving/tests -n 2 --dist loadfile --ignore serving/tests/toolkit
 	RUNNER=v2 $(SERVING)/python -m pytest -n 2 --dist loadfile serving/tests/test_equality.py serving/tests/test_memory.py
 	PYTHONPATH=.:serving $(BIN)/python -m pytest -c serving/pyproject.toml --noconftest serving/tests/toolkit
+
+# Inspect evaluates, and the playground is asked through its own door.
+test-harnesses: .harnesses/installed
+	$(HARNESSES)/python -m pytest tests/harnesses
 
 # How much of the four packages the tests run; less than 90 % fails.
 coverage: .venv/installed
@@ -87,6 +92,13 @@ check: .venv/installed
 	$(SERVING)/python -m pip install --quiet --no-deps --editable serving
 	touch $@
 
+# An environment of its own, since gradio wants an older Pillow than the set that the other tests run with.
+.harnesses/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .harnesses/venv
+	grep -v '^pillow==' constraints.txt > .harnesses/constraints.txt
+	$(HARNESSES)/python -m pip install --quiet --constraint .harnesses/constraints.txt --editable '.[dev,inspect,playground]'
+	touch $@
+
 .serving/small: .venv/installed serving/constraints.txt
 	mkdir -p .serving
 	$(BIN)/python -m pip install --quiet --constraint serving/constraints.txt starlette uvicorn
@@ -97,4 +109,4 @@ check: .venv/installed
 	PYTHONPATH=.:serving $(BIN)/python serving/tests/make_world.py .serving/world
 
 clean:
-	rm -rf .venv .serving .docs .coverage-html results
+	rm -rf .venv .serving .harnesses .docs .coverage-html results

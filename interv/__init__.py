@@ -2,6 +2,7 @@
 
 import beartype  # noqa: F401  before nnsight, which adds an attribute to `object` that beartype cannot hash
 
+import interv.running.mounted  # noqa: F401  before nnsight too
 from interv.named import ActivationCache
 from interv.ops.apply import Apply, Here
 from interv.ops.attention_edits import AttentionEdit, Boost, Drop

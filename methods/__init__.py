@@ -27,6 +27,7 @@ from methods.p2s import P2S
 from methods.pai import PAI
 from methods.pai_logits import PAILogits
 from methods.prompt_steering import PromptSteering
+from methods.steered_model import SteeredModel
 from methods.steerer import Query, Steerer
 from methods.steering import steer
 from methods.together import L2SWithADHH, L2SWithPAI, Together
@@ -71,6 +72,7 @@ __all__ = [
     "STEERERS",
     "Said",
     "ShardedContrasts",
+    "SteeredModel",
     "Steerer",
     "Together",
     "VCD",

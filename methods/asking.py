@@ -12,6 +12,7 @@ from transformers import LogitsProcessorList, StoppingCriteriaList
 
 from interv import VLM, Op, Prefill, Prompt, Replies, Site, stack
 from interv.places.scope import PROMPT_SCOPES
+from interv.prompts.encoding import Encoded
 from methods.contrasts.reads import Read, States, captures, pooled, states_of
 from methods.mixing import Following, Mixed, Pairing
 from methods.steerer import Query, Steerer, Strength
@@ -34,7 +35,7 @@ class Asked:
     `streams` tells which rows of the prefill, behind the prompts' own, are a second stream's.
     """
 
-    prompts: tuple[Prompt, ...]
+    prompts: tuple[Prompt, ...] | Encoded
     prefill: Prefill
     states: States
     streams: Mapping[Stream, range]
@@ -102,26 +103,48 @@ class Asked:
                 "A second stream decodes from its own prefill, and ops that reach into the prompt run it again; give "
                 "them the scope 'response' or 'generated'."
             )
+        if isinstance(self.prompts, Encoded):
+            raise ValueError(
+                "Ops that reach into the prompt run it again for each of several runs, which needs prompts."
+            )
         return [*self.prompts] * len(runs), ops, []
 
 
 def ask(
-    vlm: VLM, prompts: Sequence[Prompt], steerers: Sequence[Steerer], contexts: Sequence[Prompt] | None = None
+    vlm: VLM,
+    prompts: Sequence[Prompt] | Encoded,
+    steerers: Sequence[Steerer],
+    contexts: Sequence[Prompt] | None = None,
 ) -> Asked:
     """Run the prompts once, with the second streams that these methods have, and read what the methods look at.
 
     `contexts` are prompts to read from, where it is not from those that are answered; they cost a pass of their own.
+    Raises ValueError for a method with a second stream where the prompts are encoded already: it asks them anew.
     """
     reads = list(dict.fromkeys(read for one in steerers for read in (Read(Site(one.reads)), *_looks(one))))
     streams = list(dict.fromkeys(stream for one in steerers if (stream := _stream(one)) is not None))
     count = len(prompts)
     rows = {stream: range(count * place, count * (place + 1)) for place, stream in enumerate(streams, start=1)}
+    if isinstance(prompts, Encoded):
+        if streams:
+            raise ValueError(f"{streams[0]} is asked beside each prompt, and encoded prompts cannot be asked anew.")
+        return _read(vlm, prompts, prompts, reads, rows)
     asked = encoded_with(vlm, prompts, streams) if streams else list(prompts)
     if contexts is not None and list(contexts) != list(prompts):
         return Asked(tuple(prompts), vlm.prefill(asked), _read_apart(vlm, contexts, reads), rows)
+    return _read(vlm, tuple(prompts), asked, reads, rows)
+
+
+def _read(
+    vlm: VLM,
+    prompts: tuple[Prompt, ...] | Encoded,
+    asked: Sequence[Prompt] | Encoded,
+    reads: Sequence[Read],
+    streams: Mapping[Stream, range],
+) -> Asked:
     taken = captures(reads)
     prefill = vlm.prefill(asked, list(dict.fromkeys(taken.values())))
-    return Asked(tuple(prompts), prefill, states_of(prefill, reads, taken, count), rows)
+    return Asked(prompts, prefill, states_of(prefill, reads, taken, len(prompts)), streams)
 
 
 def _read_apart(vlm: VLM, prompts: Sequence[Prompt], reads: Sequence[Read]) -> States:

@@ -1,6 +1,6 @@
 """Prompts as the model's tensors: token ids, padding, positions and pixels."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -160,8 +160,24 @@ def encode(
         raise ValueError("There are no prompts; give at least one.")
     nested = layout_of(model.config.model_type).images_by_prompt
     with turn_of(processor.tokenizer):
-        batch = rendered(processor, prompts, images_of, nested, render).to(device_of(model))
-    ids, mask = batch.pop("input_ids"), batch.pop("attention_mask")
+        batch = rendered(processor, prompts, images_of, nested, render)
+    return encoded_of(model, batch)
+
+
+def encoded_of(model: PreTrainedModel, processed: Mapping[str, Tensor]) -> Encoded:
+    """What a processor made of prompts, as the model's inputs on its device.
+
+    Raises ValueError where a row has padding behind or between its tokens, and PromptError as `encode` does.
+    """
+    device = device_of(model)
+    batch = {name: value.to(device) for name, value in processed.items()}
+    ids = batch.pop("input_ids")
+    mask = batch.pop("attention_mask", torch.ones_like(ids))
+    if (mask.diff(dim=1) < 0).any():
+        raise ValueError(
+            "The prompts are padded on the right, and replies continue from each last token; set "
+            "processor.tokenizer.padding_side = 'left'."
+        )
     per_token = {name: value for name, value in batch.items() if value.shape == ids.shape}
     media = {name: value for name, value in batch.items() if name not in per_token}
     media = {name: value.to(model.dtype) if value.is_floating_point() else value for name, value in media.items()}

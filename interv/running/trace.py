@@ -8,6 +8,7 @@ from typing import Any
 import nnsight
 import torch
 from nnsight import NNsight
+from nnsight._c import unmount
 from nnsight.intervention.envoy import Envoy
 from nnsight.intervention.interleaver import EarlyStopException, Interleaver, OutOfOrderError
 from torch import nn
@@ -16,7 +17,11 @@ from interv.attention.function import Ask, attending
 from interv.models.compiled import as_written
 from interv.models.turns import turn_of
 from interv.places.site import Side
+from interv.running.mounted import ASKED_FOR
 from interv.running.plan import Location, Visit, hidden_of, with_hidden
+
+if not ASKED_FOR and hasattr(object, "save"):
+    unmount("save")
 
 
 class _OwnThread(Interleaver):

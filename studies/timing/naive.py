@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import nnsight
 import torch
 from nnsight import NNsight
 from torch import Tensor
@@ -18,7 +19,7 @@ def wrapped(on: Contestants) -> NNsight:
 def read_last(on: Contestants, model: NNsight, prompt: Prompt, layer: int) -> Tensor:
     inputs = on.vlm.encode([prompt]).model_inputs()
     with torch.no_grad(), model.trace(**inputs):
-        hidden = model.model.language_model.layers[layer].output.save()
+        hidden = nnsight.save(model.model.language_model.layers[layer].output)
     return hidden[:, -1]
 
 
@@ -41,5 +42,5 @@ def steered(on: Contestants, model: NNsight, prompt: Prompt, steerer: L2S, stren
         for _ in tracer.iter[:tokens]:
             hidden = layer.output
             layer.output = torch.cat([hidden[:, :-1], hidden[:, -1:] + vector.to(hidden)], dim=1)
-        output = tracer.result.save()
+        output = nnsight.save(tracer.result)
     return output[0, inputs["input_ids"].shape[1] :].tolist()

@@ -21,7 +21,7 @@ from tests.studies.world_file import write_world
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("interv", "interv_cli", "methods", "studies")
+PACKAGES = ("interv", "interv_cli", "interv_harnesses", "methods", "studies")
 SECONDS = 180  # of processor time, for the fit
 POINTS = 0.03
 

@@ -97,6 +97,12 @@ def test_what_needs_the_serving_distribution_says_so(
     assert "pip install interv-vllm" in capsys.readouterr().err
 
 
+def test_the_page_says_what_it_needs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert run(["playground"]) == 1
+    assert "pip install 'interv[playground]'" in capsys.readouterr().err
+
+
 def test_an_interrupted_command_says_that_it_goes_on(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # From the top to the ground. A module imports from its own room and from the rooms of lower floors.
 FLOORS = (
-    ("interv_cli",),  # the command line
+    ("interv_cli", "interv_harnesses"),  # the command line, and the doors for other programs
     ("studies",),  # the questions
     ("studies.own",),
     ("studies.calibrate", "studies.timing"),
@@ -30,7 +30,7 @@ FLOORS = (
     ("interv.models", "interv.display"),
     ("interv.places", "interv.assembled"),
 )
-ROOMS = ("interv", "interv_cli", "methods", "studies")
+ROOMS = ("interv", "interv_cli", "interv_harnesses", "methods", "studies")
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 
