@@ -14,7 +14,7 @@ from tests.documents import PAGES, Block, blocks
 from tests.studies.world_file import write_world
 
 # Pages whose blocks run one after the other, in an empty folder.
-WHOLE = ("README.md", "docs/guide.md", "docs/extending.md")
+WHOLE = ("README.md", "docs/guide.md", "docs/evaluating.md", "docs/extending.md")
 SLOW = ("docs/extending.md",)
 # Pages that need something beside them, which a test below makes.
 PREPARED = ("docs/command-line.md", "docs/tutorial.md")
