@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from interv import Prompt
-from studies.own.steered import Steered
+from studies.own import Steered, ask_file
 from studies.run.checkpoint import Checkpoint
 
 
@@ -47,8 +47,6 @@ def ask(arguments: Annotated[AskArguments, tyro.conf.arg(name="")]) -> dict[str,
         any_model=arguments.any_model,
     )
     if arguments.file is not None and arguments.out is not None:
-        from studies.own.ask_file import ask_file  # which reads every form of file, and a single question none
-
         counts = ask_file(steered, arguments.file, arguments.out, batch_size=arguments.batch_size)
         print(
             f"{counts['lines']:,} lines in {arguments.out}, {counts['new']:,} of them new; "

@@ -4,9 +4,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from studies.own.arguments import FitArguments
+from studies.own import FitArguments, fit
 from studies.own.card import lines_of
-from studies.own.fit import fit
 
 
 def fit_command(arguments: Annotated[FitArguments, tyro.conf.arg(name="")]) -> dict[str, Any]:

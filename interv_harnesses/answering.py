@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from interv import VLM, Prompt
@@ -10,6 +11,8 @@ from methods import NoSteering, ask
 from methods.steerer import Steerer
 from studies.own import Steered
 from studies.run.checkpoint import Checkpoint
+from studies.tasks.examples_file.images import Images
+from studies.tasks.examples_file.row import item_of
 
 LONGEST = 64  # tokens of a reply where neither the harness nor the steerer says how many
 _OWN = ("steerer", "strength", "any_model")
@@ -81,3 +84,15 @@ class Answering:
             len(replies.token_ids[0]),
             replies.finish_reason[0] == "stop",
         )
+
+
+def prompt_of_turns(turns: Sequence[dict[str, Any]], sample: str) -> Prompt:
+    """The last turn as the question, behind its images; the turns before it are system and history.
+
+    An image is a data URL, a path relative to where the evaluation runs, or a picture. Raises ValueError for other
+    parts, and where the last turn is not the user's; `sample` is what the error calls them.
+    """
+    try:
+        return item_of(1, {"messages": list(turns)}, Images(Path.cwd()), answers=False).prompt
+    except ValueError as error:
+        raise ValueError(f"{sample} cannot be asked: {error}.") from error

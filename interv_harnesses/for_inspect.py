@@ -6,7 +6,6 @@
 Inspect finds it by the entry point `inspect_ai` of the distribution: `pip install 'interv[inspect]'`.
 """
 
-from pathlib import Path
 from typing import Any
 
 from anyio.to_thread import run_sync
@@ -23,9 +22,7 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolChoice, ToolInfo
 
 from interv import Prompt
-from interv_harnesses.answering import Answering
-from studies.tasks.examples_file.images import Images
-from studies.tasks.examples_file.row import item_of
+from interv_harnesses.answering import Answering, prompt_of_turns
 
 HONOURED = {"max_tokens", "stop_seqs"}
 # Settings of Inspect that say how requests are sent and kept, not what is answered.
@@ -89,16 +86,8 @@ def check(tools: list[ToolInfo], config: GenerateConfig) -> None:
 
 
 def prompt_of(messages: list[ChatMessage]) -> Prompt:
-    """The last turn as the question, behind its images; the turns before it are system and history.
-
-    An image is a data URL or a path, relative to where the evaluation runs. Raises ValueError for other parts, and
-    where the last turn is not the user's.
-    """
-    turns = [{"role": message.role, "content": _parts(message)} for message in messages]
-    try:
-        return item_of(1, {"messages": turns}, Images(Path.cwd()), answers=False).prompt
-    except ValueError as error:
-        raise ValueError(f"A sample cannot be asked: {error}.") from error
+    """Inspect's messages as a prompt, as `prompt_of_turns` reads them."""
+    return prompt_of_turns([{"role": turn.role, "content": _parts(turn)} for turn in messages], "A sample")
 
 
 def _parts(message: ChatMessage) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@
 lmms-eval finds it by the entry point `lmms_eval.models` of the distribution.
 """
 
-from pathlib import Path
 from typing import Any
 
 from lmms_eval.api.instance import Instance
@@ -14,9 +13,7 @@ from lmms_eval.api.model import lmms
 from lmms_eval.models.registry_v2 import ModelManifest
 from tqdm import tqdm
 
-from interv_harnesses.answering import Answering
-from studies.tasks.examples_file.images import Images
-from studies.tasks.examples_file.row import item_of
+from interv_harnesses.answering import Answering, prompt_of_turns
 
 HONOURED = {"max_new_tokens", "until"}
 # These say what is so anyway, or nothing where nothing is drawn.
@@ -56,10 +53,7 @@ class SteeredLmms(lmms):
         until = settings.get("until") or ()
         stop = [until] if isinstance(until, str) else [text for text in until if text]
         messages = [dict(turn) for turn in messages_of(self.task_dict[task][split][doc])]
-        try:
-            prompt = item_of(1, {"messages": messages}, Images(Path.cwd()), answers=False).prompt
-        except ValueError as error:
-            raise ValueError(f"Sample {doc} of {task} cannot be asked: {error}.") from error
+        prompt = prompt_of_turns(messages, f"Sample {doc} of {task}")
         said = self.answering.reply(prompt, max_new_tokens=settings.get("max_new_tokens"), stop=stop).text
         ends = [place for text in stop if (place := said.find(text)) >= 0]
         return said[: min(ends)] if ends else said

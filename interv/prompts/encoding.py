@@ -101,14 +101,7 @@ class Encoded(OneLine):
         def cut(values: Tensor, fill: int) -> Tensor:
             return values.gather(-1, index.expand(*values.shape[:-1], width)).masked_fill(mask == 0, fill)
 
-        return replace(
-            self,
-            input_ids=cut(self.input_ids, pad_token_id),
-            attention_mask=mask,
-            position_ids=cut(self.position_ids, 0),
-            image_mask=cut(self.image_mask, 0),
-            per_token={name: cut(values, 0) for name, values in self.per_token.items()},
-        )
+        return self._cut(cut, mask, pad_token_id)
 
     def tail(self, lengths: Sequence[int], pad_token_id: int) -> "Encoded":
         """Only what comes behind the first `lengths[row]` tokens of each row, padded on the left; without images."""
@@ -119,6 +112,10 @@ class Encoded(OneLine):
         def cut(values: Tensor, fill: int) -> Tensor:
             return values[..., -width:].masked_fill(mask == 0, fill)
 
+        return replace(self._cut(cut, mask, pad_token_id), media={})
+
+    def _cut(self, cut: Callable[[Tensor, int], Tensor], mask: Tensor, pad_token_id: int) -> "Encoded":
+        """All that lies along the tokens, cut by `cut(values, fill)` to what `mask` keeps."""
         return replace(
             self,
             input_ids=cut(self.input_ids, pad_token_id),
@@ -126,7 +123,6 @@ class Encoded(OneLine):
             position_ids=cut(self.position_ids, 0),
             image_mask=cut(self.image_mask, 0),
             per_token={name: cut(values, 0) for name, values in self.per_token.items()},
-            media={},
         )
 
     def followed_by(self, tail: "Encoded") -> "Encoded":

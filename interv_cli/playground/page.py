@@ -89,10 +89,11 @@ def page(offered: Offered) -> gr.Blocks:
                 steered = offered.steered(name, int(read), int(written), float(strong))
                 prompt = Prompt(picture, asked.strip())
                 label = f"{name} at {strong:g}"
-                yield "", gr.Textbox(value="", label=label), ""
+                before = after = ""
+                yield before, gr.Textbox(value=after, label=label), ""
                 for before, after in growing(steered, prompt):
                     yield before, after, gr.skip()
-                yield gr.skip(), gr.skip(), inside(steered, prompt, dark=dark)
+                yield before, after, inside(steered, prompt, dark=dark)
             except ValueError as error:
                 raise gr.Error(str(error)) from error
 

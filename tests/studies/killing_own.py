@@ -14,10 +14,7 @@ from pathlib import Path
 
 import torch
 
-from studies.own.arguments import FitArguments
-from studies.own.ask_file import ask_file
-from studies.own.fit import fit
-from studies.own.steered import Steered
+from studies.own import FitArguments, Steered, ask_file, fit
 from tests.studies.killing import Run, ended, forked, killed
 
 COMPARED = {

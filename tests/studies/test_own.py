@@ -10,11 +10,8 @@ import torch
 from interv import VLM, Prompt
 from methods import MeanSteering, NoSteering, Query, load_steerer, read_card
 from methods.asking import ask
-from studies.own.arguments import FitArguments
-from studies.own.ask_file import ask_file
-from studies.own.fit import fit
+from studies.own import FitArguments, Steered, ask_file, fit
 from studies.own.forced import answer_ids, divergences, log_likelihoods
-from studies.own.steered import Steered
 from studies.run.results import read_rows
 from tests.studies.world_file import without_targets, write_world
 
