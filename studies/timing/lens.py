@@ -4,6 +4,7 @@ import copy
 from importlib.util import find_spec
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -17,12 +18,17 @@ def installed() -> bool:
 
 
 def booted(on: Contestants) -> Any:
-    """TransformerLens' bridge around a copy of the model that shares its weights."""
+    """TransformerLens' bridge around a copy of the model that shares its weights.
+
+    For a model with images it would install torchvision, and another torch with it, into the environment that is
+    running; its processor is not needed here.
+    """
     from transformer_lens.model_bridge import TransformerBridge
+    from transformer_lens.model_bridge.sources.transformers import helpers
 
     model: Any = twin(on.vlm.model)
     model.config.architectures = [type(model).__name__]
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, patch.object(helpers, "_ensure_torchvision", lambda: False):
         model.config.save_pretrained(folder)
         return TransformerBridge.boot_transformers(
             folder, hf_model=model, tokenizer=copy.deepcopy(on.vlm.processor.tokenizer), device=str(model.device)
