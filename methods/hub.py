@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalEntryNotFoundError
 
 from methods.kept import CARD, TENSORS
 
@@ -30,9 +30,8 @@ def fetched(
             local_files_only=local_files_only,
             token=token,
         )
-    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"{repository} is no folder here, and the hub does not give it ({reason}).") from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, HTTPError, OSError) as error:
+        raise ValueError(f"{repository} is no folder here, and the hub does not give it ({_reason(error)}).") from error
     return Path(folder)
 
 
@@ -41,14 +40,26 @@ def pushed(
 ) -> str:
     """Put the folder's steerer into a repository, which is made where it is not there; gives its address.
 
-    Only the files of a steerer and its README.md are sent, whatever else the folder holds.
+    Only the files of a steerer and its README.md are sent, whatever else the folder holds. Raises ValueError where the
+    name is none, the token may not write there, or no hub answers.
     """
     api = HfApi(token=token)
-    api.create_repo(repository, private=private, exist_ok=True)
-    sent = api.upload_folder(
-        repo_id=repository,
-        folder_path=folder,
-        allow_patterns=list(SENT),
-        commit_message=message or "Upload a steerer",
-    )
+    try:
+        api.create_repo(repository, private=private, exist_ok=True)
+        sent = api.upload_folder(
+            repo_id=repository,
+            folder_path=folder,
+            allow_patterns=list(SENT),
+            commit_message=message or "Upload a steerer",
+        )
+    except (HfHubHTTPError, HFValidationError, HTTPError, OSError) as error:
+        raise ValueError(
+            f"{repository} was not pushed, the hub does not take it ({_reason(error)}). The name is owner/name; "
+            "`hf auth login` or HF_TOKEN gives a token, which must be one that may write there."
+        ) from error
     return str(sent.commit_url)
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what the hub's library says; the name of the error where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

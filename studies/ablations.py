@@ -34,7 +34,8 @@ from studies.measure.fidelity import agreement, averaged, dead
 from studies.recipes.recipe import Recipe
 from studies.report.conclusion import table_of
 from studies.report.figures.bars import ablation_bars
-from studies.report.figures.style import both, signed, words
+from studies.report.figures.style import both
+from studies.report.naming import signed, words
 from studies.report.validation import about, apart, choose_on, finish, rows_of
 from studies.run.arguments import Common, known, prepare
 from studies.run.bench import Bench, opened

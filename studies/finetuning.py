@@ -27,7 +27,7 @@ from studies.fit.tuning import Kind, Trained, Tuning, tuned
 from studies.fit.wanted import wanted_replies
 from studies.measure import ALL, Record, Row, called, group, table
 from studies.report.conclusion import conclude, table_of
-from studies.report.figures.style import signed, words
+from studies.report.naming import signed, words
 from studies.report.tables import NOTHING, ExtraTable
 from studies.report.validation import rows_of
 from studies.run.answer import answer, readable

@@ -17,7 +17,7 @@ from more_itertools import map_reduce, unique_everseen
 
 from studies.fit.fitting import SECONDS
 from studies.measure import ALL, Record
-from studies.report.figures.style import COLORS, words
+from studies.report.naming import COLORS, words
 from studies.report.tables import NOTHING, lines_of
 from studies.run.command_line import run_study
 from studies.run.results import write_text

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 Repositories = dict[str, dict[str, bytes]]  # files by path, by repository
+CLOSED = "closed"  # an owner for whom nobody may write
 _REPOSITORY = r"/api/models/([^/]+/[^/]+)"
 
 
@@ -45,6 +46,8 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/api/repos/create":
             asked = json.loads(body)
             name = "/".join(filter(None, (asked.get("organization"), asked["name"])))
+            if name.startswith(f"{CLOSED}/"):
+                return self._json({"error": f"{CLOSED} is not yours"}, 403)
             there = name in self.held
             self.held.setdefault(name, {})
             return self._json({"url": f"{self.address}/{name}"}, 409 if there else 200)

@@ -9,7 +9,8 @@ from matplotlib.ticker import MultipleLocator, PercentFormatter
 
 from studies.calibrate.search import Account, Search, interleaved
 from studies.measure import ALL, Record, estimate
-from studies.report.figures.style import COLORS, LIGHT, Theme, captioned, listed, plain, words
+from studies.report.figures.style import LIGHT, Theme, captioned, plain
+from studies.report.naming import COLORS, listed, words
 from studies.tasks.task import Example
 
 SHARES = (0.05, 0.1, 0.15, 0.2, 0.3)  # of the grid's cost

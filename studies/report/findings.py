@@ -6,7 +6,7 @@ import numpy as np
 from more_itertools import map_reduce
 
 from studies.measure import ALL, Metric, Record, Row, called, difference, group
-from studies.report.figures.style import CONTROLS, ORACLES, label, listed, number, signed, words
+from studies.report.naming import CONTROLS, ORACLES, label, listed, number, signed, words
 
 BASELINE = "NoSteering"
 # Metrics whose name is no noun.

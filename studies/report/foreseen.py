@@ -6,7 +6,7 @@ from pathlib import Path
 
 from studies.foresight.forecast import Forecast, Share
 from studies.measure import Record
-from studies.report.figures.style import signed
+from studies.report.naming import signed
 from studies.report.tables import ExtraTable
 
 SAME = ("fingerprint", "preprocessing")  # of the two recipes, and the test examples

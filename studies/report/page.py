@@ -21,6 +21,7 @@ from studies.report.about import about, breakable, pathless, whole_flaws
 from studies.report.figures import style as figures
 from studies.report.figures.curves import strength_curves
 from studies.report.findings import finding
+from studies.report.naming import CONTROLS, ORACLES, words
 from studies.report.replies import effects, embedded, entries, sample
 from studies.report.tables import ExtraTable, markdown, matrix
 from studies.run import cost as costs
@@ -113,9 +114,9 @@ def _template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["words"] = figures.words
+    environment.filters["words"] = words
     environment.filters["breakable"] = breakable
-    environment.filters["named"] = lambda values: [(value, figures.words(value)) for value in values]
+    environment.filters["named"] = lambda values: [(value, words(value)) for value in values]
     return environment.get_template("report.html.jinja")
 
 
@@ -130,14 +131,11 @@ def _figures(
 ) -> list[dict[str, str]]:
     """The table's figure, and the strength curves if there are records for them. The notes are of either."""
     hollow = "hollow marks are the controls and the oracle, which is given the wanted answer"
-    has_hollow = any(record["method"] in figures.CONTROLS + figures.ORACLES for record in records)
+    has_hollow = any(record["method"] in CONTROLS + ORACLES for record in records)
     caption = f"{note}; bars are 95% intervals" + f"; {hollow}" * has_hollow
     drawn = [
         _drawn(folder, metric, lambda theme: figures.intervals(records, metric, caption=caption, theme=theme))
-        | {
-            "caption": f"{figures.words(metric).capitalize()}. The dotted line is at the first method's value; "
-            f"{caption}."
-        }
+        | {"caption": f"{words(metric).capitalize()}. The dotted line is at the first method's value; {caption}."}
     ]
     if curves:
         below = f"{curve_note}; bands are 95% intervals"

@@ -11,7 +11,7 @@ from more_itertools import interleave_longest, map_reduce
 from PIL import Image
 
 from studies.measure import Record, Row, group
-from studies.report.figures.style import CONTROLS, label, listed
+from studies.report.naming import CONTROLS, label, listed
 
 EFFECTS = ("changed", "corrected", "harmed")
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from studies.measure import Record, called, group
-from studies.report.figures import style as figures
 from studies.report.glossary import sentence
+from studies.report.naming import label, listed, signed, subsets, words
 
 ExtraTable = tuple[str, list[str], list[list[str]]]  # title, head, body
 BASELINE = "NoSteering"
@@ -23,14 +23,14 @@ def matrix(records: Sequence[Record], metric: str) -> dict[str, Any]:
     chosen = [record for record in records if record["metric"] == metric]
     ran = [record for record in chosen if not record.get("refusal")]
     baseline = chosen[0].get("baseline", BASELINE)
-    columns = figures.subsets(ran)
+    columns = subsets(ran)
     lines = []
-    for first in figures.listed(chosen):
+    for first in listed(chosen):
         cells = {record["subset"]: record for record in chosen if group(record) == group(first)}
         whole = cells.get(columns[0], first)
         lines.append(
             {
-                "label": figures.label(first, chosen),
+                "label": label(first, chosen),
                 "setting": _setting(first),
                 "n": whole["n"],
                 "seeds": whole["seeds"],
@@ -67,7 +67,7 @@ def _cell(record: Record | None, value: str, low: str, high: str, form: Callable
 
 
 def _difference(record: Record) -> tuple[str, str]:
-    return _cell(record, "difference", "difference_low", "difference_high", figures.signed)
+    return _cell(record, "difference", "difference_low", "difference_high", signed)
 
 
 def _setting(record: Record) -> str:
@@ -107,7 +107,7 @@ def markdown(
         ]
         lines = [[safe(name) for name in head], ["---"] * 2 + ["---:"] * (len(head) - 2), *body]
         parts += [
-            f"## {safe(figures.words(table['metric']))}",
+            f"## {safe(words(table['metric']))}",
             *([safe(table["sentence"])] if table["sentence"] else []),
         ]
         parts.append(lines_of(lines))

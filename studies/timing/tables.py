@@ -9,7 +9,8 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from studies.report.figures.style import COLORS, LIGHT
+from studies.report.figures.style import LIGHT
+from studies.report.naming import COLORS
 from studies.run.provenance import commit, runs_on, versions
 
 Record = dict[str, Any]

@@ -49,12 +49,17 @@ class Torn:
         return getattr(self._stream, name)
 
 
+def tear(module: Any, name: str, byte: int | None) -> None:
+    """Let this process kill itself at a byte of what the module writes to the file of this name."""
+    if byte is not None:
+        opened = module.opened
+        module.opened = lambda file: Torn(opened(file), byte) if file.name == name else opened(file)
+
+
 def study(folder: Path, torn_at: int | None) -> None:
     # What is drawn is no matter here, and takes most of the time.
     Figure.savefig = lambda self, file, **how: Image.new("L", (9, 9)).save(file)  # type: ignore[method-assign]
-    if torn_at is not None:
-        opened = results.opened
-        results.opened = lambda file: Torn(opened(file), torn_at) if file.name == ROWS else opened(file)  # type: ignore
+    tear(results, ROWS, torn_at)
     strength_sweep(Arguments(**vars(STUDY) | {"out": folder}))
 
 
@@ -86,12 +91,16 @@ def killed(
     """A folder whose study was killed after a random time, and the time; a study that ended before counts for none."""
     while True:
         folder, delay = fresh(), generator.uniform(earliest, latest)
-        process = forked(folder, run=run)
-        time.sleep(delay)
-        os.kill(process, signal.SIGKILL)
-        if ended(process) == signal.SIGKILL:
+        if killed_after(delay, forked(folder, run=run)):
             return folder, delay
         earliest, latest = 0.0, delay
+
+
+def killed_after(delay: float, process: int) -> bool:
+    """Kill a process after so many seconds; gives whether it had not ended by itself before."""
+    time.sleep(delay)
+    os.kill(process, signal.SIGKILL)
+    return ended(process) == signal.SIGKILL
 
 
 def main() -> None:

@@ -9,8 +9,9 @@ from matplotlib.colors import to_rgb
 from studies.report.figures.bars import ablation_bars
 from studies.report.figures.curves import spread
 from studies.report.figures.inputs import projection
-from studies.report.figures.style import COLORS, CONTRAST, DARK, LIGHT, readable
+from studies.report.figures.style import CONTRAST, DARK, LIGHT, readable
 from studies.report.figures.tradeoff import Scale, trade_off
+from studies.report.naming import COLORS
 
 
 def luminance(color: str) -> float:

@@ -21,12 +21,13 @@ def test_what_is_killed_at_random_moments_ends_as_an_undisturbed_run(what: str, 
     data = write_world(tmp_path / "world", val=60)
     if what == "ask":
         fit_once(data, data.parent / "steerer", None)
-    kills = 20 if thorough else 3
+    kills, torn, in_a_row = (20, 5, 5) if thorough else (3, 1, 2)
     command = [sys.executable, "-m", "tests.studies.killing_own", what, data.parent, "--kills", str(kills)]
+    command += ["--torn", str(torn), "--in-a-row", str(in_a_row)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=3000)
     assert ran.returncode == 0, ran.stderr
     resumed = [json.loads(line) for line in ran.stdout.splitlines()]
-    assert len(resumed) == kills
-    assert not [one for one in resumed if one["differing"]]
+    assert len(resumed) == kills + torn + 1
+    assert not [one for one in resumed if one["differing"] or not one["kept"]]
     assert min(one["bytes"] for one in resumed) < resumed[0]["of"]  # not all of them after the last line

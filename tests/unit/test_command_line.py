@@ -122,3 +122,15 @@ def test_help_loads_no_model_code() -> None:
     """A newcomer's first call answers at once."""
     code = "import sys; from interv_cli.main import run; run(['--help']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=120).returncode == 0
+
+
+def test_asking_and_fitting_load_nothing_that_only_a_report_needs() -> None:
+    """The first reply comes sooner: what draws or tabulates costs a second to import."""
+    needless = {"matplotlib", "pandas", "sklearn", "datasets", "openai", "gradio"}
+    code = (
+        "import sys; from interv_cli.main import function_of; from interv_cli.commands import BY_NAME;"
+        "[function_of(BY_NAME[name]) for name in ('check', 'fit', 'ask', 'push')];"
+        f"sys.exit(', '.join({needless!r} & {{*sys.modules}}) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

@@ -1,14 +1,19 @@
 """A steerer goes to the hub and comes back as it was. The hub is a small server here, at huggingface_hub's endpoint."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from huggingface_hub import constants
 
-from methods import L2S, MeanSteering, Query, Together, load_steerer, read_card
+from interv import VLM
+from interv_cli.main import run
+from methods import L2S, MeanSteering, Query, Together, capture_contrasts, load_steerer, read_card
 from methods.hub import pushed
+from studies.tasks import TASKS
 from tests.local_hub import Repositories, local_hub
 from tests.unit.test_kept import contrasts
 
@@ -84,3 +89,43 @@ def test_a_folder_here_comes_before_the_hub(hub: Repositories) -> None:
     MeanSteering.fit(contrasts(3)).save("some/vector", about={"here": True})
     assert "here" in (read_card("some/vector")["about"])
     assert torch.equal(load_steerer("some/vector").vector, MeanSteering.fit(contrasts(3)).vector)  # type: ignore[attr-defined]
+
+
+def test_the_command_line_pushes_a_folder_and_asks_it_by_its_name(hub: Repositories, capsys: Any) -> None:
+    tiny, task = VLM.load("tiny-llava"), TASKS["shapes_pope"]()
+    bank = capture_contrasts(tiny, task.pairs("val")[:20], batch_size=20, pool="mean", progress=False)
+    about: dict[str, Any] = {"model": {"name": "tiny-llava"}, "strength": 2.0, "max_new_tokens": 9}
+    L2S.fit(bank.at(reads=3, writes=4), epochs=2).save_pretrained("mine", about=about)
+    assert run(["push", "mine", "somebody/mine", "--message", "The first"]) == 0
+    said = capsys.readouterr().out
+    assert f"Pushed: {constants.ENDPOINT}/somebody/mine/commit/" in said
+    assert "load_steerer('somebody/mine', vlm=vlm)" in said
+    assert {*hub["somebody/mine"]} == {"steerer.json", "steerer.safetensors", "README.md"}
+    (example, *_) = task.prompts("val")
+    example.prompt.images()[0].save("asked.png")
+    answers = []
+    for place in ("mine", "somebody/mine"):
+        assert run(["ask", place, "asked.png", example.prompt.question, "--json"]) == 0
+        answers.append(json.loads(capsys.readouterr().out))
+    assert answers[0] == answers[1]
+    assert answers[0]["strength"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("repository", "address", "reason"),
+    [
+        ("some/body/else", None, "Repo id must be"),
+        ("closed/body", None, "403"),
+        ("some/body", "http://127.0.0.1:9", "Connection refused"),  # nobody listens there
+    ],
+)
+def test_what_cannot_be_pushed_is_one_line(
+    repository: str, address: str | None, reason: str, hub: Repositories, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    MeanSteering.fit(contrasts()).save("mine")
+    monkeypatch.setattr(constants, "ENDPOINT", address or constants.ENDPOINT)
+    assert run(["push", "mine", repository]) == 1
+    said = capsys.readouterr().err
+    assert "was not pushed, the hub does not take it" in said
+    assert reason in said
+    assert len(said.strip().splitlines()) == 1

@@ -6,7 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from studies.measure import Record
-from studies.report.figures.style import COLORS, LIGHT, Theme, captioned, number, plain, words
+from studies.report.figures.style import LIGHT, Theme, captioned, plain
+from studies.report.naming import COLORS, number, words
 
 COLOR = COLORS["L2S"]
 

@@ -8,19 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from studies.measure import ALL, Record, called
-from studies.report.figures.style import (
-    COLORS,
-    CONTROLS,
-    LIGHT,
-    MARKERS,
-    Theme,
-    captioned,
-    listed,
-    number,
-    plain,
-    readable,
-    words,
-)
+from studies.report.figures.style import LIGHT, MARKERS, Theme, captioned, plain, readable
+from studies.report.naming import COLORS, CONTROLS, listed, number, words
 
 NAME_HEIGHT = 0.066  # of a name and the space around it, as a share of a panel's height
 

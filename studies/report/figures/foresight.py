@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from studies.measure import Record
-from studies.report.figures.style import COLORS, LIGHT, Theme, captioned, plain
+from studies.report.figures.style import LIGHT, Theme, captioned, plain
+from studies.report.naming import COLORS
 
 PROBE = COLORS["LinearProbe"]
 YES, NO = "#0072b2", "#d55e00"

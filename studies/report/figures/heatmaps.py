@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from studies.measure import Record, called
-from studies.report.figures.style import COLORS, LIGHT, MARKERS, Theme, captioned, listed, number, plain, words
+from studies.report.figures.style import LIGHT, MARKERS, Theme, captioned, plain
+from studies.report.naming import COLORS, listed, number, words
 
 WRITTEN_UP_TO = 12  # layers a side; more values than that cannot be read
 

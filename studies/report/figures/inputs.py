@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from studies.measure import Record, called
-from studies.report.figures.style import COLORS, LIGHT, Theme, captioned, listed, number, plain, words
+from studies.report.figures.style import LIGHT, Theme, captioned, plain
+from studies.report.naming import COLORS, listed, number, words
 
 HELPED, HURT = "#009e73", "#d55e00"
 BEHAVIORS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")

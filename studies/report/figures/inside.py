@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from studies.report.figures.style import COLORS, LIGHT, Theme, captioned, plain
+from studies.report.figures.style import LIGHT, Theme, captioned, plain
+from studies.report.naming import COLORS
 
 SHOWN = 6  # blocks a row of maps has at most
 DASHES = ("-", (0, (4, 2)))  # the first word, the second one

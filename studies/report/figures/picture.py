@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from studies.measure import Row
-from studies.report.figures.style import LIGHT, Theme, label, listed
+from studies.report.figures.style import LIGHT, Theme
+from studies.report.naming import label, listed
 
 RIGHT, WRONG = ("\u2713", "#0b7d69"), ("\u2717", "#c8500a")
 

@@ -1,4 +1,4 @@
-"""The figure of a table, points with 95% intervals, and what all figures share: colours, names, captions, files.
+"""The figure of a table, points with 95% intervals, and what all figures share: themes, captions, files.
 
 Each function gives a matplotlib Figure made without pyplot, so nothing is shown, shared or left open. `save` writes it.
 """
@@ -14,43 +14,14 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from more_itertools import unique_everseen
 
-from studies.measure import ALL, GROUP, Record, called, group
+from studies.measure import Record, group
+from studies.report.naming import COLORS, CONTROLS, ORACLES, label, listed, number, subsets, words
 
-# The order in which methods are listed, and Okabe and Ito's colours, which also differ for colour-blind readers.
-COLORS = {
-    "NoSteering": "#767b82",
-    "PromptSteering": "#b58900",
-    "NormRnd": "#a3a8ae",
-    "MeanSteering": "#56b4e9",
-    "MeanSteeringBA": "#0072b2",
-    "L2S": "#d55e00",
-    "P2S": "#cc79a7",
-    "CAST": "#e69f00",
-    "ITI": "#7a5195",
-    "PAI": "#8c6d31",
-    "PAILogits": "#b89b5e",
-    "ADHH": "#a63d40",
-    "RandomHeads": "#c9a0a1",
-    "VCD": "#4b7f52",
-    "L2SGated": "#b8632b",
-    "L2SLayers": "#e5884d",
-    "L2SWithPAI": "#8f3f00",
-    "L2SWithADHH": "#f0a36b",
-    "LoRA": "#2f6f5e",
-    "FullFineTuning": "#17494d",
-    "LogitThreshold": "#009e73",
-    "ConstantDirection": "#5a9e8a",
-    "ThresholdInImage": "#6b8e23",
-    "LinearProbe": "#7b61c4",
-}
 MARKERS = {"NoSteering": "|", "P2S": "D", "LogitThreshold": "s", "ConstantDirection": "s", "ThresholdInImage": "s"}
 DPI = 200
 CONTRAST = 4.5
 CAPTION_LETTERS = 17  # of a caption that fit into an inch
-ORACLES = ("P2S",)
-CONTROLS = ("LogitThreshold", "ConstantDirection", "RandomHeads")
 
 
 @dataclass(frozen=True)
@@ -80,39 +51,6 @@ def readable(color: str, theme: Theme) -> str:
 def _luminance(color: np.ndarray) -> float:
     linear = np.where(color <= 0.04045, color / 12.92, ((color + 0.055) / 1.055) ** 2.4)
     return float(linear @ (0.2126, 0.7152, 0.0722))
-
-
-def listed(records: Sequence[Record]) -> list[Record]:
-    """One record of each line of the table (`GROUP`), in the order in which methods are listed."""
-    place = {name: index for index, name in enumerate(COLORS)}
-    return sorted(unique_everseen(records, key=group), key=lambda record: place.get(record["method"], len(place)))
-
-
-def label(record: Record, records: Sequence[Record]) -> str:
-    """The method's name with its variant, and what tells its settings apart where the records have several."""
-    name = called(record)
-    settings = {group(other) for other in records if called(other) == name}
-    varied = [index for index in range(len(GROUP)) if len({setting[index] for setting in settings}) > 1]
-    return " ".join([name, *(f"{GROUP[index]} {group(record)[index]}" for index in varied)])
-
-
-def subsets(records: Sequence[Record]) -> list[str]:
-    """ "all" and then the subsets; "all" alone if it is made of one."""
-    names = sorted({record["subset"] for record in records} - {ALL})
-    return [ALL, *names] if len(names) != 1 else [ALL]
-
-
-def number(value: float | None) -> float:
-    """A value of a table, where JSON's null stands for nan."""
-    return float("nan") if value is None else float(value)
-
-
-def signed(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "\u2212")
-
-
-def words(name: str) -> str:
-    return "well formed" if name == "valid" else name.replace("_", " ")
 
 
 def intervals(records: Sequence[Record], metric: str, *, caption: str = "", theme: Theme = LIGHT) -> Figure:

@@ -10,20 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from studies.measure import ALL, GROUP, Record, called, group
-from studies.report.figures.style import (
-    COLORS,
-    CONTROLS,
-    LIGHT,
-    MARKERS,
-    ORACLES,
-    Theme,
-    captioned,
-    listed,
-    number,
-    plain,
-    readable,
-    words,
-)
+from studies.report.figures.style import LIGHT, MARKERS, Theme, captioned, plain, readable
+from studies.report.naming import COLORS, CONTROLS, ORACLES, listed, number, words
 
 NOTHING = 1e-9  # a loss of quality below it is a rounding error
 DECADE = 4.0  # the width of a decade of loss, in lanes
