@@ -41,9 +41,16 @@ def make_llava(folder: Path) -> None:
     steerers |= {"mean": MeanSteering.fit(train), "mean-ba": MeanSteeringBA.fit(train), "random": NormRnd.fit(train)}
     steerers |= {f"{name}-generated": replace(steerers[name], scope="generated") for name in ("l2s-3-3", "mean")}
     examples = task.prompts("test")
-    prompts = [example.prompt for example in examples[:: len(examples) // PROMPTS][:PROMPTS]]
+    prompts = [as_large_as_taken(vlm, example.prompt) for example in examples[:: len(examples) // PROMPTS][:PROMPTS]]
     strengths = {name: (1.0, 2.5) if name.startswith("l2s") else (2.5,) for name in steerers}
     write(folder / "llava", vlm, steerers | {"none": NoSteering.fit(train)}, prompts, strengths | {"none": (1.0,)})
+
+
+def as_large_as_taken(vlm: VLM, prompt: Prompt) -> Prompt:
+    """Scaled already: Pillow and torchvision, which vLLM takes, differ by a level of grey when they do it."""
+    size = vlm.processor.image_processor.crop_size
+    (image,) = prompt.images()
+    return replace(prompt, image=image.resize((size["width"], size["height"])))
 
 
 def make_qwen2vl(folder: Path) -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from engines import Engines
 from laws import mixed_batch_equals_the_toolkit
-from server import body, post, serving
-from world import World
+from server import body, off, post, serving
+from world import TOLERANCE, World
 
 
 def counts(worker: Any) -> dict[str, int]:
@@ -49,4 +49,4 @@ def test_two_engines_behind_one_address(llava: World, engines: Engines, tmp_path
         for number in range(8):
             status, reply = post(server.url, body(llava, number, "l2s-3-3", 2.5))
             assert status == 200, reply
-            assert reply["choices"][0]["token_ids"] == llava.answers("l2s-3-3", 2.5)[number].token_ids
+            assert off(llava.answers("l2s-3-3", 2.5)[number], reply) < TOLERANCE
