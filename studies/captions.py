@@ -70,8 +70,8 @@ def study(arguments: Arguments) -> list[Record]:
     """Run it, or what is left of it, and write its folder; gives the records of the table."""
     if arguments.task != "shapes_captions":
         raise ValueError(f"{arguments.task!r} has no scenes to take captions apart by; the task is shapes_captions.")
-    if arguments.workers is not None or arguments.ray is not None:
-        raise ValueError("Captions are made word by word in this process: leave --workers and --ray out.")
+    if any(given is not None for given in (arguments.workers, arguments.ray, arguments.engine)):
+        raise ValueError("Captions are made word by word in this process: leave --workers, --ray and --engine out.")
     vlm, task, recipe = prepare(arguments)
     check_blocks(vlm, arguments.layers)
     recipe = as_run(recipe)

@@ -71,8 +71,11 @@ def finetuning(arguments: Arguments) -> list[Record]:
     `finetuning.json` has the price of each kind, `forgotten.json` the table of the other task. Raises ValueError for a
     task or rate that is none, for workers, which have models of their own, and for a folder of another recipe.
     """
-    if arguments.workers or arguments.ray:
-        raise ValueError("Fine-tuning changes this process's model, and workers have their own; leave --workers out.")
+    if arguments.workers or arguments.ray or arguments.engine:
+        raise ValueError(
+            "Fine-tuning changes this process's model, and workers have their own; leave --workers, --ray and --engine "
+            "out."
+        )
     others = [name for name in ("shapes_pope", "shapes_safety") if name != arguments.task]
     other = known(arguments.other or others[0], TASKS, "task")()
     for rate in arguments.rates:

@@ -3,11 +3,14 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from interv_vllm.export import export_for_vllm, source_of
+from interv_vllm.export import export_for_vllm, folder_of, source_of
+from interv_vllm.own_server import running
 from interv_vllm.server import how_to_ask, names_of, serve
 from interv_vllm.verify import table, verify
 
@@ -38,14 +41,19 @@ def _parser() -> argparse.ArgumentParser:
         own.add_argument("--port", type=int, default=8000)
     start.add_argument("--python", help="of the environment that has vLLM")
     start.add_argument("--options", nargs=argparse.REMAINDER, default=[], help="all behind it goes to vLLM's server")
-    check = commands.add_parser("verify", help="compare a running server with the toolkit")
+    check = commands.add_parser("verify", help="compare an engine with the toolkit")
     check.add_argument("steerer", help="the folder that steerer.save wrote")
     check.add_argument("--model", required=True)
-    check.add_argument("--engine", default="http://127.0.0.1:8000", help="the server's address")
+    check.add_argument(
+        "--engine",
+        default="http://127.0.0.1:8000",
+        help="a server's address; or a python that has vLLM: engines are started by it, with graphs and without",
+    )
     check.add_argument("--file", type=Path, required=True, help='lines of {"image": path, "question": ...}')
     check.add_argument("--name", help="the steerer's name there; its folder's by default")
     check.add_argument("--strength", type=float, default=1.0)
-    check.add_argument("--dtype", default="auto", help="the precision in which the server computes")
+    check.add_argument("--dtype", default="auto", help="the precision in which both compute")
+    check.add_argument("--options", nargs=argparse.REMAINDER, default=[], help="of the engines that are started")
     return parser
 
 
@@ -89,10 +97,28 @@ def _verify(given: argparse.Namespace) -> int:
     rows = [json.loads(line) for line in given.file.read_text().splitlines() if line.strip()]
     prompts = [Prompt(row.get("image"), row["question"]) for row in rows]
     name = given.name or Path(given.steerer).resolve().name
-    steered = verify(vlm, prompts, steerer, given.engine, name=name, strength=given.strength)
-    plain = verify(vlm, prompts, NoSteering(0, 0, ""), given.engine, name=None)
-    print(table("unsteered", plain), table(f"{name} at {given.strength:g}", steered), sep="\n")
-    return 0 if all(one.equal for one in steered + plain) else 1
+    alike = True
+    for kind, address in _engines(given, vlm, name):
+        with address as url:
+            steered = verify(vlm, prompts, steerer, url, name=name, strength=given.strength)
+            plain = verify(vlm, prompts, NoSteering(0, 0, ""), url, name=None)
+        alike = alike and all(one.equal for one in steered + plain)
+        print(table(f"{kind}unsteered", plain), table(f"{kind}{name} at {given.strength:g}", steered), sep="\n")
+    return 0 if alike else 1
+
+
+def _engines(given: argparse.Namespace, vlm: Any, name: str) -> Iterator[tuple[str, AbstractContextManager[str]]]:
+    """What each is called in the table, and its address for as long as it is asked."""
+    if "://" in given.engine:
+        yield "", nullcontext(given.engine)
+        return
+    eager = "--enforce-eager"
+    with TemporaryDirectory() as folder:
+        model = export_for_vllm(folder_of(given.model), folder, vlm.fingerprint)
+        own = ["--dtype", str(vlm.model.dtype).removeprefix("torch."), *given.options]
+        ways = {"eager, ": own} if eager in own else {"graphs, ": own, "eager, ": [*own, eager]}
+        for kind, options in ways.items():
+            yield kind, running({name: given.steerer}, model, python=given.engine, options=options)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from typing import Any
 
 from interv_vllm.asking import KEY, AskError, ask_of, check_known
 
+known: set[str] = set()  # names of steerers, of all engines whose requests this process takes
+
 
 def check_request(names: Mapping[str, Any], extra: Mapping[str, Any] | None, resumable: bool) -> None:
     """Raises AskError where the engine cannot do what a request asks for."""
@@ -22,7 +24,24 @@ def process_inputs(inner: Callable[..., Any], self: Any, *args: Any, **kwargs: A
     given = inspect.signature(inner).bind(*args, **kwargs).arguments
     names = (self.vllm_config.additional_config or {}).get(KEY) or {}
     extra = getattr(given["params"], "extra_args", None)
-    _refused(check_request, names, extra, bool(given.get("resumable")))
+
+    def check() -> None:
+        try:
+            check_request(names, extra, bool(given.get("resumable")))
+        except AskError:
+            _forget_images(self, given["prompt"])
+            raise
+
+    _refused(check)
+    return inner(*args, **kwargs)
+
+
+def build_tok_params(inner: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
+    """In place of a request body's own, which is called before its images are processed."""
+    _refused(_check_fields, self)
+    _refused(_check_names, self)
+    if getattr(self, "use_beam_search", False):
+        _refused(_check_beams, self)
     return inner(*args, **kwargs)
 
 
@@ -37,6 +56,21 @@ def to_beam_search_params(inner: Callable[..., Any], self: Any, *args: Any, **kw
     _refused(_check_fields, self)
     _refused(_check_beams, self)
     return inner(*args, **kwargs)
+
+
+def _check_names(body: Any) -> None:
+    ask = ask_of(getattr(body, "vllm_xargs", None))
+    if ask is not None:
+        check_known(ask, known)
+
+
+def _forget_images(processor: Any, prompt: Any) -> None:
+    """vLLM's front end takes images that it has processed for known to the engine, and sends them no second time."""
+    hashes = (prompt.get("mm_hashes") if isinstance(prompt, Mapping) else None) or {}
+    cache = processor.renderer.mm_processor_cache
+    if cache is not None:
+        for one in (one for some in hashes.values() for one in some):
+            cache.invalidate(one)
 
 
 def _check_fields(body: Any) -> None:

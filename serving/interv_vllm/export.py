@@ -75,15 +75,23 @@ def source_of(model: str | Path) -> tuple[Path, str]:
 
     Raises ExportError for what is no folder, no embedded model and no hub id.
     """
-    folder = Path(model)
+    folder = folder_of(model)
     try:
         from interv import VLM
-        from interv.models.load import EMBEDDED
     except ImportError:  # the toolkit asks for another transformers than vLLM has
-        return (folder if folder.is_dir() else _from_hub(str(model))), ""
-    if not folder.is_dir():
-        folder = EMBEDDED / str(model) if (EMBEDDED / str(model)).is_dir() else _from_hub(str(model))
+        return folder, ""
     return folder, VLM.load(str(folder)).fingerprint
+
+
+def folder_of(model: str | Path) -> Path:
+    """Where a model's files lie. Raises ExportError as `source_of` does."""
+    if Path(model).is_dir():
+        return Path(model)
+    try:
+        from interv.models.load import EMBEDDED
+    except ImportError:
+        return _from_hub(str(model))
+    return EMBEDDED / str(model) if (EMBEDDED / str(model)).is_dir() else _from_hub(str(model))
 
 
 def renamed(name: str) -> str:

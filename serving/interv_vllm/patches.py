@@ -7,7 +7,7 @@ from typing import Any
 from interv_vllm import __version__, admission, caching
 from interv_vllm.asking import KEY
 from interv_vllm.layers import arm
-from interv_vllm.refusals import loaded
+from interv_vllm.refusals import configured, loaded
 from interv_vllm.state import State
 
 _applied: set[str] = set()
@@ -65,10 +65,12 @@ def start_front_end(inner: Callable[..., None], self: Any, *args: Any, **kwargs:
     from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 
     for body in (ChatCompletionRequest, CompletionRequest, ResponsesRequest):
+        wrap(body, "build_tok_params", admission.build_tok_params)
         wrap(body, "to_sampling_params", admission.to_sampling_params)
     for body in (ChatCompletionRequest, CompletionRequest):
         wrap(body, "to_beam_search_params", admission.to_beam_search_params)
     inner(*args, **kwargs)
+    admission.known.update(configured(self.vllm_config))
 
 
 def load_model(inner: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -85,6 +87,7 @@ def load_model(inner: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) 
             dtype=runner.model_config.dtype,
             always=not runner.model_config.enforce_eager and runner.device.type != "cpu",
         )
+        self.interv_held = state.held  # `collective_rpc("interv_held")` asks each worker
         arm(runner.get_model(), state)
         if self.use_v2_model_runner:
             from interv_vllm.v2 import attach

@@ -48,7 +48,7 @@ def check_engine(config: Any) -> None:
     unfit = {
         "pipeline parallelism": parallel.pipeline_parallel_size > 1,
         "context parallelism": max(_size(parallel, "decode"), _size(parallel, "prefill")) > 1,
-        "dual batch overlap": getattr(parallel, "enable_dbo", False),
+        "batches in two halves": parallel.enable_dbo or getattr(parallel, "ubatch_size", 0) > 1,
         "speculative decoding": config.speculative_config is not None,
         "LoRA adapters": config.lora_config is not None,
         "KV connectors": config.kv_transfer_config is not None,

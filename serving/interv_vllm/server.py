@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -41,7 +42,18 @@ def serve(
         read_steerer(Source.of(name, value))
     command = command_of(named, model, host=host, port=port, python=python, options=options)
     print(how_to_ask(named, model, host, port), flush=True)
-    return subprocess.run(command, check=False, env={**os.environ, "PYTHONUNBUFFERED": "1"}).returncode
+    return _stay(subprocess.Popen(command, env={**os.environ, "PYTHONUNBUFFERED": "1"}))
+
+
+def _stay(server: "subprocess.Popen[bytes]") -> int:
+    """Until the server has ended; who ends us ends it, and it is given the time that it takes."""
+    before = signal.signal(signal.SIGTERM, lambda *_: server.terminate())
+    try:
+        return server.wait()
+    except KeyboardInterrupt:  # which the terminal has sent to both
+        return server.wait()
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def names_of(steerers: Mapping[str, Any] | Sequence[str | Path]) -> dict[str, Any]:

@@ -86,6 +86,10 @@ class State:
     def blocks(self) -> list[int]:
         return sorted({*self.states, *self.rows})
 
+    def held(self) -> dict[str, int]:
+        """Requests and rows of the table that are held now, and what was done so far."""
+        return {"requests": len(self.requests), "rows": len(self.table), "evicted": self.table.evicted, **self.counts}
+
     def add(self, name: str, params: Any, prompt_length: int) -> None:
         """A request has its first step, or its first after a preemption."""
         ask = ask_of(getattr(params, "extra_args", None))

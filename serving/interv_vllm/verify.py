@@ -4,16 +4,12 @@ It runs in the toolkit's environment and asks the engine over HTTP, in chat mess
 image processor are compared as well.
 """
 
-import base64
-import io
-import json
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from interv_vllm.asking import KEY, STRENGTH
+from interv_vllm.client import asked, model_of, request_of
 
 
 @dataclass(frozen=True)
@@ -60,13 +56,13 @@ def verify(
     """
     from methods import steer
 
-    model = model or _get(f"{url}/v1/models")["data"][0]["id"]
+    model = model or model_of(url)
     replies = steer(vlm, prompts, steerer, strength=strength, max_new_tokens=max_new_tokens, logits=True)
     assert replies.logits is not None
     found = []
     for prompt, text, ids, logits in zip(prompts, replies, replies.token_ids, replies.logits, strict=True):
         xargs = None if name is None else {KEY: name, STRENGTH: strength}
-        choice = _post(f"{url}/v1/chat/completions", request_of(prompt, model, max_new_tokens, xargs))["choices"][0]
+        choice = asked(url, request_of(prompt, model, max_new_tokens, xargs))
         off, at = compared(ids, logits.float().log_softmax(-1), choice)
         found.append(Verified(prompt.question, text, choice["message"]["content"] or "", off, at))
     return found
@@ -84,19 +80,6 @@ def compared(ids: Sequence[int], logprobs: Any, choice: Mapping[str, Any]) -> tu
     return max(off, default=0.0), at
 
 
-def request_of(prompt: Any, model: str, tokens: int, xargs: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The prompt as a chat request; greedy, with token ids and log-probabilities."""
-    images = iter(prompt.images())
-    messages = [
-        {"role": one["role"], "content": [_part(part, images) for part in one["content"]]} for one in prompt.messages()
-    ]
-    body: dict[str, Any] = {"model": model, "messages": messages}
-    body |= {"temperature": 0, "max_tokens": tokens, "logprobs": True, "top_logprobs": 1, "return_token_ids": True}
-    if prompt.answer:
-        body |= {"add_generation_prompt": False, "continue_final_message": True}
-    return body if xargs is None else body | {"vllm_xargs": dict(xargs)}
-
-
 def table(title: str, found: Sequence[Verified]) -> str:
     """A line for all, and one for each reply that differs."""
     equal = sum(one.equal for one in found)
@@ -104,26 +87,3 @@ def table(title: str, found: Sequence[Verified]) -> str:
     lines = [f"{title}: {equal} of {len(found)} replies have the same tokens; log-probabilities within {off:.1e}"]
     lines += [f"  token {one.at}: {one.toolkit!r} -> {one.engine!r}  ({one.prompt})" for one in found if not one.equal]
     return "\n".join(lines)
-
-
-def _part(part: Mapping[str, Any], images: Iterator[Any]) -> dict[str, Any]:
-    if part["type"] != "image":
-        return dict(part)
-    held = io.BytesIO()
-    next(images).save(held, "PNG")
-    data = base64.b64encode(held.getvalue()).decode()
-    return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
-
-
-def _get(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=60) as answer:
-        return json.loads(answer.read())
-
-
-def _post(url: str, body: Mapping[str, Any]) -> Any:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=600) as answer:
-            return json.loads(answer.read())
-    except urllib.error.HTTPError as error:
-        raise RuntimeError(f"The engine answered {error.code}: {error.read().decode()}") from error

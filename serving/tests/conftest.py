@@ -13,7 +13,6 @@ from typing import Any
 HERE = Path(__file__).parent
 WORLD = Path(os.environ.get("SERVING_WORLD", HERE.parents[1] / ".serving" / "world"))
 sys.path.insert(0, str(HERE))
-os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])  # for workers' processes
 SETTINGS = {
     "OMP_NUM_THREADS": "1",
     "VLLM_CPU_KVCACHE_SPACE": "1",
@@ -21,7 +20,6 @@ SETTINGS = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    "VLLM_ALLOW_INSECURE_SERIALIZATION": "1",  # functions of the tests run in the workers
 }
 for name, value in SETTINGS.items():
     os.environ.setdefault(name, value)

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from interv import VLM, Prompt
 from interv.prompts.rendering import render
 from interv_vllm.export import export_for_vllm
-from methods import L2S, MeanSteering, MeanSteeringBA, NormRnd, NoSteering, capture_contrasts, steer
+from methods import L2S, Contrasts, MeanSteering, MeanSteeringBA, NormRnd, NoSteering, capture_contrasts, steer
 from methods.steerer import Fitted
 from random_qwen2vl import questions, random_qwen2vl
 from random_qwen2vl import steerers as random_steerers
@@ -26,6 +26,7 @@ from studies.tasks import TASKS
 PAIRS = ((3, 3), (6, 3), (7, 4), (2, 5))  # reads, writes
 TOKENS = 12
 PROMPTS = 32
+HIDDEN = 32
 
 
 def make_llava(folder: Path) -> None:
@@ -37,13 +38,34 @@ def make_llava(folder: Path) -> None:
     export_for_vllm(source, folder / "llava" / "model", fingerprint=vlm.fingerprint)
     bank = capture_contrasts(vlm, task.pairs("train")[::8], batch_size=64, pool="mean")
     train = bank.at(3, 3)
-    steerers: dict[str, Fitted] = {f"l2s-{at}-{to}": L2S.fit(bank.at(at, to), epochs=30) for at, to in PAIRS}
+    steerers: dict[str, Fitted] = {f"l2s-{at}-{to}": following(bank.at(at, to)) for at, to in PAIRS}
+    steerers |= {"l2s-fitted": L2S.fit(bank.at(6, 3), epochs=30)}
     steerers |= {"mean": MeanSteering.fit(train), "mean-ba": MeanSteeringBA.fit(train), "random": NormRnd.fit(train)}
     steerers |= {f"{name}-generated": replace(steerers[name], scope="generated") for name in ("l2s-3-3", "mean")}
     examples = task.prompts("test")
-    prompts = [example.prompt for example in examples[:: len(examples) // PROMPTS][:PROMPTS]]
+    prompts = [as_large_as_taken(vlm, example.prompt) for example in examples[:: len(examples) // PROMPTS][:PROMPTS]]
     strengths = {name: (1.0, 2.5) if name.startswith("l2s") else (2.5,) for name in steerers}
     write(folder / "llava", vlm, steerers | {"none": NoSteering.fit(train)}, prompts, strengths | {"none": (1.0,)})
+
+
+def following(train: Contrasts) -> L2S:
+    """A network whose vectors follow the prompt: one that is fitted in seconds adds nearly the same to all of them."""
+    generator = torch.Generator().manual_seed(0)
+    apart = train.context - train.context.mean(0)
+    encoder = torch.randn(HIDDEN, train.width, generator=generator) / apart.norm(dim=1).mean()
+    decoder = torch.randn(train.width, HIDDEN, generator=generator) * train.mean_norm / (train.width * HIDDEN) ** 0.5
+    decoder[:, :4] = train.vectors.mean(0)[:, None] / 2  # some push this way in some prompts and that way in others
+    bias = -encoder @ train.context.mean(0)
+    vectors = torch.tanh(apart @ encoder.T) @ decoder.T
+    assert (vectors - vectors.mean(0)).norm(dim=1).mean() > vectors.norm(dim=1).mean() / 2
+    return L2S(train.reads, train.writes, train.fingerprint, encoder, bias, decoder)
+
+
+def as_large_as_taken(vlm: VLM, prompt: Prompt) -> Prompt:
+    """Scaled already: Pillow and torchvision, which vLLM takes, differ by a level of grey when they do it."""
+    size = vlm.processor.image_processor.crop_size
+    (image,) = prompt.images()
+    return replace(prompt, image=image.resize((size["width"], size["height"])))
 
 
 def make_qwen2vl(folder: Path) -> None:

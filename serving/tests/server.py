@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from world import World
+from world import Answer, World
 
 START = 1800  # seconds; a busy machine takes its time
 
@@ -70,12 +70,14 @@ def serving(world: World, log: Any, *options: str, **environment: str) -> Iterat
         server.stop()
 
 
-def body(world: World, number: int, steerer: str | None, strength: float = 1.0, **fields: Any) -> dict[str, Any]:
-    """A chat request about one of the world's prompts."""
+def body(
+    world: World, number: int, steerer: str | None, strength: float = 1.0, image: bytes | None = None, **fields: Any
+) -> dict[str, Any]:
+    """A chat request about one of the world's prompts, or with another image, a PNG."""
     row = world.rows[number]
-    image = base64.b64encode((world.folder / row["image"]).read_bytes()).decode()
+    shown = (world.folder / row["image"]).read_bytes() if image is None else image
     content = [
-        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image}"}},
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(shown).decode()}"}},
         {"type": "text", "text": row["question"]},
     ]
     own: dict[str, Any] = {"model": "llava", "messages": [{"role": "user", "content": content}]}
@@ -83,6 +85,16 @@ def body(world: World, number: int, steerer: str | None, strength: float = 1.0, 
     if steerer is not None:
         own["vllm_xargs"] = {"steer": steerer, "steer_strength": strength}
     return own | fields
+
+
+def off(answer: Answer, reply: Mapping[str, Any]) -> float:
+    """The largest difference of a log-probability of the reply's tokens; infinite where these are others."""
+    choice = reply["choices"][0]
+    if choice["token_ids"] != answer.token_ids:
+        return float("inf")
+    said = [step["logprob"] for step in choice["logprobs"]["content"]]
+    own = [logprobs[token].item() for logprobs, token in zip(answer.logprobs, answer.token_ids, strict=True)]
+    return max(abs(one - other) for one, other in zip(said, own, strict=True))
 
 
 def post(

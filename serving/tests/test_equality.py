@@ -18,7 +18,7 @@ def answered(engine: LLM, world: World, steerer: str | None, strength: float = 1
 
 
 @pytest.mark.parametrize("strength", [1.0, 2.5])
-@pytest.mark.parametrize("steerer", [*PAIRS, "l2s-3-3-generated"])
+@pytest.mark.parametrize("steerer", [*PAIRS, "l2s-3-3-generated", "l2s-fitted"])
 def test_a_learned_steerer_equals_the_toolkit(steerer: str, strength: float, llava: World, engines: Engines) -> None:
     answered(engines.of(llava.model, llava.steerers), llava, steerer, strength)
 

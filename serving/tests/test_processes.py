@@ -6,12 +6,8 @@ import pytest
 
 from engines import Engines
 from laws import mixed_batch_equals_the_toolkit
-from server import body, post, serving
-from world import World
-
-
-def counts(worker: Any) -> dict[str, int]:
-    return dict(worker.model_runner.interv_state.counts)
+from server import body, off, post, serving
+from world import TOLERANCE, World
 
 
 @pytest.mark.parametrize(
@@ -35,7 +31,7 @@ def test_it_equals_the_toolkit(
     engine = engines.of(llava.model, llava.steerers, **settings)
     try:
         mixed_batch_equals_the_toolkit(engine, llava)
-        found = engine.collective_rpc(counts)
+        found = engine.collective_rpc("interv_held")
         assert found[0]["read"] > 0
         assert all(one == found[0] for one in found)
     finally:
@@ -49,4 +45,4 @@ def test_two_engines_behind_one_address(llava: World, engines: Engines, tmp_path
         for number in range(8):
             status, reply = post(server.url, body(llava, number, "l2s-3-3", 2.5))
             assert status == 200, reply
-            assert reply["choices"][0]["token_ids"] == llava.answers("l2s-3-3", 2.5)[number].token_ids
+            assert off(llava.answers("l2s-3-3", 2.5)[number], reply) < TOLERANCE

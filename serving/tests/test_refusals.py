@@ -1,6 +1,7 @@
 """Nothing is ever silently unsteered: what cannot be had is refused where it enters, with a sentence."""
 
 import json
+import operator
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from vllm.exceptions import VLLMValidationError
 
 from engines import Engines, params
 from interv_vllm import __version__, patches
+from interv_vllm.admission import check_request
 from interv_vllm.asking import Ask, AskError, ask_of
 from interv_vllm.layers import decoder_blocks
+from interv_vllm.refusals import check_engine
 from world import World
 
 BAD = [
@@ -24,7 +27,7 @@ BAD = [
     ({"steer": "mean", "steer_strength": True}, "must be a number"),
     ({"steer": "mean", "steer_strength": float("nan")}, "finite number"),
     ({"steer": "mean", "steer_strength": float("-inf")}, "finite number"),
-    ({"steer": "mean", "steer_strength": 10**400}, "finite number"),
+    ({"steer": "mean", "steer_strength": 10**400}, "finite number|integers must be between"),  # vLLM's own is first
     ({"steer": "mean", "steer_stregth": 2.0}, "'steer_stregth' is no argument"),
     ({"Steer": "mean"}, "'Steer' is no argument"),
     ({"steer_strength": 2.0}, "without 'steer'"),
@@ -38,7 +41,7 @@ def test_a_request_that_makes_no_sense_is_refused(
     engine = engines.of(llava.model, llava.steerers)
     with pytest.raises(VLLMValidationError, match=sentence):
         engine.generate(llava.inputs[:1], SamplingParams(extra_args=extra), use_tqdm=False)
-    # The engine goes on.
+    # The engine goes on, with the same image: vLLM must not take it for known to the engine.
     assert engine.generate(llava.inputs[:1], params("mean"), use_tqdm=False)[0].finished
 
 
@@ -47,8 +50,9 @@ def test_what_is_asked_for() -> None:
     assert ask_of({"kv_transfer_params": 1}) is None
     assert ask_of({"steer": "a"}) == Ask("a", 1.0)
     assert ask_of({"steer": "a", "steer_strength": -2}) == Ask("a", -2.0)
-    with pytest.raises(AskError):
-        ask_of({"steer": None})
+    for wrong in ({"steer": None}, {"steer": "a", "steer_strength": 10**400}):
+        with pytest.raises(AskError):
+            ask_of(wrong)
 
 
 def test_a_server_without_steerers_refuses_them(llava: World, engines: Engines) -> None:
@@ -72,6 +76,41 @@ def test_an_engine_that_cannot_steer_does_not_start(settings: dict[str, Any], na
     config = {"steer": llava.steerers}
     with pytest.raises(ValueError, match=f"does not go together with {name}"):
         EngineArgs(model=llava.model, dtype="float32", additional_config=config, **settings).create_engine_config()
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "name"),
+    [
+        ("parallel_config.decode_context_parallel_size", 2, "context parallelism"),
+        ("parallel_config.prefill_context_parallel_size", 2, "context parallelism"),
+        ("parallel_config.enable_dbo", True, "batches in two halves"),
+        ("parallel_config.ubatch_size", 2, "batches in two halves"),
+        ("model_config.runner_type", "pooling", "pooling"),
+    ],
+)
+def test_what_vllm_itself_allows_on_gpus_alone_is_refused_too(
+    place: str, value: Any, name: str, llava: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = started(llava, llava.steerers)
+    owner, _, field = place.rpartition(".")
+    inner = operator.attrgetter(owner)(config)
+    assert hasattr(inner, field), f"this vLLM has no {place}, so nothing would be refused"
+    monkeypatch.setattr(inner, field, value)
+    with pytest.raises(ValueError, match=f"does not go together with {name}"):
+        check_engine(config)
+
+
+def test_sequence_parallel_passes_of_other_releases_are_refused(llava: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = started(llava, llava.steerers)
+    monkeypatch.setattr(config.compilation_config.pass_config, "enable_sp", True, raising=False)
+    with pytest.raises(ValueError, match="does not go together with sequence parallel passes"):
+        check_engine(config)
+
+
+def test_a_prompt_that_goes_on_is_refused() -> None:
+    with pytest.raises(AskError, match="send it whole"):
+        check_request({"mean": "folder"}, {"steer": "mean"}, resumable=True)
+    check_request({"mean": "folder"}, None, resumable=True)
 
 
 def started(world: World, steerers: dict[str, Any]) -> Any:

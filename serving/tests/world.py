@@ -12,7 +12,14 @@ from PIL import Image
 from safetensors.torch import load_file
 
 PAIRS = ("l2s-3-3", "l2s-6-3", "l2s-7-4", "l2s-2-5")
-STEERED = (("l2s-3-3", 2.5), ("l2s-7-4", 1.0), ("mean", 2.5), ("none", 1.0), ("l2s-3-3-generated", 2.5))
+STEERED = (
+    ("l2s-3-3", 2.5),
+    ("l2s-7-4", 1.0),
+    ("mean", 2.5),
+    ("none", 1.0),
+    ("l2s-3-3-generated", 2.5),
+    ("mean-generated", 2.5),
+)
 TOLERANCE = 1e-3  # of a log-probability, in float32
 
 

@@ -112,7 +112,9 @@ def answer(
         return Unit(prompts, [context_of(prompt) for prompt in prompts], numbers, vectors)
 
     units = (unit(chunk, groups) for chunk, groups in work)
-    answers = workers.answers(job, units) if workers and len(work) > 1 else (replied(vlm, job, one) for one in units)
+    # One unit for several processes is quicker here than where it must be sent.
+    sent = workers is not None and (len(work) > 1 or workers.count == 1)
+    answers = workers.answers(job, units) if workers and sent else (replied(vlm, job, one) for one in units)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True) as progress:
         total = sum(len(chunk) * len(group) for chunk, groups in work for group in groups)

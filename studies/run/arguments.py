@@ -44,6 +44,8 @@ class Common(Checkpoint):
     memory: int | None = None  # GB that "auto" plans with; all of the device's by default
     workers: int | None = None  # decode in so many processes, a GPU each where there are several
     ray: str | None = None  # address of a Ray cluster to decode on ("auto", "local"); --workers actors, or all it has
+    engine: str | None = None  # decode in vLLM: the python of an environment that has it and interv-vllm
+    engine_options: str = ""  # of vLLM's server: --engine-options="--max-model-len 4096"
 
     def folder(self, study: str) -> Path:
         return self.out or Path("results") / study / f"{self.task}-{Path(self.model).name}"

@@ -24,9 +24,9 @@ from studies.run.answer import Workers, answer, readable
 from studies.run.arguments import Common, sized
 from studies.run.batch import first_size
 from studies.run.cost import Account, note, noted
+from studies.run.engine import decoding
 from studies.run.material import data_hashes, deciding_judge, recorded_judges, recorded_notes
 from studies.run.results import Results, read_rows
-from studies.run.workers import working
 from studies.tasks import Example, Split, Task
 
 CAPTURED = 32  # prompts of which states are read at once, all their tokens among them
@@ -199,12 +199,15 @@ def opened(
     """The study's bench, with all that decides its rows as its folder's recipe; closes folder and workers."""
     settings = {"recipe": recipe.card(), "grid": asdict(grid), **common.deciding(vlm), "limit": common.limit, **more}
     settings |= {} if common.data is None else {"data": str(common.data)}
+    settings |= {} if common.engine is None else {"engine": "vllm"}  # whose rounding is another
     settings |= {"examples": data_hashes(task), **deciding_judge(task)}
     known: dict[str, Any] = {"seeds": list(seeds), "fingerprint": vlm.fingerprint, "preprocessing": vlm.preprocessing}
     known["recorded"] = recorded_judges(task) | recorded_notes(task)
     with (
         Results.open(common.folder(study), settings, **known) as results,
-        working(sized(common, recipe), vlm.fingerprint, common.workers, common.ray) as workers,
+        decoding(
+            vlm, sized(common, recipe), common.workers, common.ray, common.engine, common.engine_options
+        ) as workers,
     ):
         account = Account(common.batch_size, device_of(vlm.model), noted(results.folder), first_size(common, vlm, task))
         bench = Bench(vlm, task, recipe, grid, common, results, account, workers)

@@ -88,8 +88,8 @@ def test_the_study_leaves_its_table_and_resumes(tmp_path: Path, monkeypatch: pyt
 
 
 def test_workers_that_would_idle_are_refused(tmp_path: Path) -> None:
-    for change in ({"workers": 2}, {"ray": "local"}):
-        with pytest.raises(ValueError, match="leave --workers and --ray out"):
+    for change in ({"workers": 2}, {"ray": "local"}, {"engine": "python"}):
+        with pytest.raises(ValueError, match="leave --workers, --ray and --engine out"):
             study(replace(Arguments(out=tmp_path / "x"), **change))
     assert not (tmp_path / "x").exists()
 

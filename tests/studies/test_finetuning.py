@@ -175,7 +175,7 @@ def test_wanted_replies_are_whole_and_right(name: str) -> None:
 
 
 def test_workers_are_refused() -> None:
-    with pytest.raises(ValueError, match="leave --workers out"):
+    with pytest.raises(ValueError, match="leave --workers, --ray and --engine out"):
         finetuning(Arguments(workers=2))
     with pytest.raises(ValueError, match="lies above 0 and below 1"):
         finetuning(Arguments(rates=(3.0,)))
