@@ -31,4 +31,4 @@ def test_its_rows_are_those_of_one_process(tmp_path: Path, monkeypatch: pytest.M
     assert len(alone) > 100
     assert elsewhere == alone
     recipe = json.loads((tmp_path / "engine" / "recipe.json").read_text())
-    assert recipe["engine"] == "vllm"
+    assert recipe["settings"]["engine"] == "vllm"
