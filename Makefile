@@ -32,7 +32,7 @@ speed: .venv/installed
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/mutation -m "not slow and not smol"
 	@echo "Not among these: steering inside vLLM, which has an environment and a target of its own, make test-serving,"
-	@echo "the laws on smol-llava, make test-smol, and Inspect and the playground, make test-harnesses."
+	@echo "the laws on smol-llava, make test-smol, and Inspect, lmms-eval and the playground, make test-harnesses."
 
 # Whole studies, killed and resumed ones, contrasts under real vocabularies.
 test-slow: .venv/installed
@@ -53,7 +53,7 @@ test-serving: .serving/installed .serving/small/installed .serving/world/done
 	PYTHONPATH=.:serving:serving/tests/toolkit:.serving/small $(BIN)/python -m pytest -c serving/pyproject.toml \
 		--noconftest serving/tests/toolkit
 
-# Inspect evaluates, and the playground is asked through its own door.
+# Inspect and lmms-eval evaluate, and the playground is asked through its own door.
 test-harnesses: .harnesses/installed
 	$(HARNESSES)/python -m pytest tests/harnesses
 
@@ -94,11 +94,14 @@ check: .venv/installed
 	$(SERVING)/python -m pip install --quiet --no-deps --editable serving
 	touch $@
 
-# An environment of its own, since gradio wants an older Pillow than the set that the other tests run with.
+# An environment of its own, since gradio wants an older Pillow than the set that the other tests run with. lmms-eval comes
+# without what it asks for: torchvision's wheel is for CUDA, and transformers imports it where it finds it.
 .harnesses/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .harnesses/venv
 	grep -v '^pillow==' constraints.txt > .harnesses/constraints.txt
-	$(HARNESSES)/python -m pip install --quiet --constraint .harnesses/constraints.txt --editable '.[dev,inspect,playground]'
+	$(HARNESSES)/python -m pip install --quiet --constraint .harnesses/constraints.txt --editable \
+		'.[dev,inspect,playground,lmms]'
+	$(HARNESSES)/python -m pip install --quiet --no-deps lmms-eval==0.7.3
 	touch $@
 
 # Beside the toolkit's environment, which `make test` and others share.

@@ -27,9 +27,8 @@ ELSEWHERE = {
     "curl": "asks a server, serving/tests/test_http.py",
     ".venv/bin/ruff": "formats the checkout",
     "inspect eval": "an extra's command; tests/harnesses/test_inspect.py types it",
-    "lmms-eval": "needs an environment of its own, tests/harnesses/test_lmms_eval.py",
-    "pip install --no-deps lmms-eval": "the same",
-    "pip install -c constraints.txt datasets accelerate loguru": "what it needs of others",
+    "lmms-eval": "an extra's command; tests/harnesses/test_lmms_eval.py types it",
+    "pip install --no-deps lmms-eval": "another's package, without what it asks for; make test-harnesses",
     "jupyter lab": "opens a browser; tests/test_notebooks.py runs the cells",
 }
 NO_SHELL = ("docs/performance.md: 2 * k * b * B",)  # indented blocks that hold something else

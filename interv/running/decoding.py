@@ -7,15 +7,10 @@ from typing import Any
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from transformers import (
-    GenerationConfig,
-    LogitsProcessorList,
-    StoppingCriteria,
-    StoppingCriteriaList,
-    StopStringCriteria,
-)
+from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from interv.running.sampling import Seeded
+from interv.running.stop_texts import stops_at
 
 _RUN_ALREADY = "the prompt has run already; use installed() and model.generate"
 _SEVERAL = "it proposes several tokens a step, which the scopes cannot tell apart"
@@ -94,11 +89,10 @@ class Decoding:
         settings["max_new_tokens"] = max_new_tokens
         if seed is not None and settings.get("do_sample"):
             settings["logits_processor"] = LogitsProcessorList([*(given.get("logits_processor") or []), Seeded(seed)])
-        ended = None
-        if settings["num_beams"] == 1:
-            ended = _ended(settings, tokenizer)
-        elif "stop_strings" in settings:
-            settings["tokenizer"] = tokenizer
+        criteria = _criteria(settings, tokenizer)
+        ended = Ended(criteria) if criteria and settings["num_beams"] == 1 else None
+        if criteria:
+            settings["stopping_criteria"] = StoppingCriteriaList([ended] if ended else criteria)
         copies = max(settings["num_beams"], settings["num_return_sequences"])
         return cls(settings, copies, ids_of(options.get("eos_token_id", own.eos_token_id)), ended)
 
@@ -132,13 +126,7 @@ def ids_of(value: int | list[int] | Int[Tensor, "..."] | None) -> frozenset[int]
     return frozenset(torch.as_tensor(value).flatten().tolist())
 
 
-def _ended(settings: dict[str, Any], tokenizer: Any) -> Ended | None:
-    """The criteria among the settings, taken out and put behind one that takes notes."""
+def _criteria(settings: dict[str, Any], tokenizer: Any) -> StoppingCriteriaList:
+    """What ends a row beside its end tokens, taken out of the settings."""
     strings, own = settings.pop("stop_strings", None), settings.pop("stopping_criteria", None)
-    criteria = StoppingCriteriaList(own or [])
-    if strings:
-        criteria.append(StopStringCriteria(tokenizer=tokenizer, stop_strings=strings))
-    if not criteria:
-        return None
-    settings["stopping_criteria"] = StoppingCriteriaList([Ended(criteria)])
-    return settings["stopping_criteria"][0]
+    return StoppingCriteriaList([*(own or []), *([stops_at(tokenizer, strings)] if strings else [])])

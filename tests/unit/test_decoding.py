@@ -10,6 +10,7 @@ from transformers import GenerationConfig
 
 from interv import VLM, Capture, Site
 from interv.running.decoding import REFUSED
+from studies.tasks import TASKS
 from tests.tiny_models import build
 from tests.unit.test_ways_of_generating import LAYER, PROMPTS, ops
 
@@ -89,6 +90,19 @@ def test_a_row_ends_at_its_stop_string_whatever_the_padding_is(name: str, beams:
     assert unused not in tokens[0] + tokens[1]
     assert stopped(end_id) == (tokens, reasons)
     assert stopped(free.token_ids[0][end - 1]) == (tokens, reasons)
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_a_stop_string_ends_replies_of_whole_words(beams: int) -> None:
+    """Transformers' own criterion cannot read a vocabulary without letters, which the embedded models have."""
+    tiny = VLM.load("tiny-llava")
+    prompts = [example.prompt for example in TASKS["shapes_pope"]().prompts("val")[:2]]
+    free = tiny.generate(prompts, max_new_tokens=12, num_beams=beams)
+    stopped = tiny.generate(prompts, max_new_tokens=12, num_beams=beams, stop_strings=["the image", "nothing"])
+    assert stopped.finish_reason == ["stop", "stop"]
+    if beams == 1:  # more of them weigh the shorter replies against others
+        assert [*stopped] == [reply.partition("the image")[0] + "the image" for reply in free]
+    assert all(reply.endswith("the image") and reply.count("the image") == 1 for reply in stopped)
 
 
 def test_a_capture_ends_where_its_row_does(vlm: VLM) -> None:
