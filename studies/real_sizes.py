@@ -52,7 +52,7 @@ class Arguments:
     family: Literal["llava", "qwen2_vl"] = "llava"
     ages: tuple[Age, ...] = AGES  # the layouts; the recipes run on the first, the others must give the same bits
     recipes: tuple[str, ...] = KINDS  # of the paper and of the published code
-    capture: str = "paper_safety"  # the recipe whose contrast pair is captured
+    capture: str = "paper_safety"  # the recipe whose contrast pair is captured, where it is among `recipes`
     width: int = 640  # of the image, in pixels
     height: int = 480
     layers: int | None = None  # decoder blocks; all by default, fewer for a trial
@@ -65,10 +65,19 @@ class Arguments:
 
 
 def real_sizes(arguments: Arguments) -> dict[str, Any]:
-    """Run all of it, and write JSON after each step, then Markdown. Raises RuntimeError where bits differ."""
+    """Run all of it, and write JSON after each step, then Markdown.
+
+    Raises RuntimeError where bits differ, ValueError for a recipe that is none and for one to capture whose states are
+    means.
+    """
     check_arguments(arguments)
     for kind in (*arguments.recipes, arguments.capture):
         known(kind, dict.fromkeys(KINDS), "kind of recipe")
+    if arguments.capture.endswith("pope"):
+        raise ValueError(
+            f"{arguments.capture} averages over what the model goes on to say, and plain hooks here read one token: "
+            "capture paper_safety or code_safety."
+        )
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     result: dict[str, Any] = {

@@ -98,3 +98,9 @@ def test_a_weight_is_drawn_by_its_name_alone() -> None:
     assert torch.equal(one, again)
     assert not torch.equal(one, checkpoints.random_weight("b.weight", torch.Size((3, 4))))
     assert (checkpoints.random_weight("norm.weight", torch.Size((64,))) - 1).abs().max() < 0.2
+
+
+def test_a_pair_of_means_is_not_held_against_one_token(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="paper_pope averages over what the model goes on to say"):
+        real_sizes.real_sizes(Arguments(capture="paper_pope", out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
