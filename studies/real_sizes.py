@@ -7,7 +7,7 @@ Checkpoints of exactly the shapes of LLaVA-1.5-7B and Qwen2-VL-7B-Instruct, with
 in the published layouts of 2024 and of today (about 15 GB, one at a time, deleted behind the run), loaded with
 `VLM.load`, and run by the recipes of the paper and of the published code: one contrast pair, one row of POPE and one in
 MM-SafetyBench's form, each steered by a network of the published shape. The same is done with plain forward hooks.
-Needs memory for the weights and 3 GB more.
+Needs memory for the weights and 6 GB more, which the writer takes.
 """
 
 import gc
