@@ -1,5 +1,6 @@
 """Where memory is short, shared or given back, replies are what they are otherwise."""
 
+import os
 from typing import Any
 
 import pytest
@@ -48,6 +49,10 @@ def test_more_alive_than_rows(llava: World, engines: Engines) -> None:
     assert len(state_of(engine).table) == 0
 
 
+@pytest.mark.skipif(
+    os.environ.get("RUNNER") == "v2",
+    reason="the second runner's sampler has a kernel that Triton's interpreter cannot run",
+)
 def test_every_copy_of_a_prompt_is_steered(llava: World, engines: Engines) -> None:
     """`n` makes requests of one; each is read and steered by itself."""
     engine = engines.of(llava.model, llava.steerers)
