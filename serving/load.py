@@ -146,7 +146,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("load.json"))
     given = parser.parse_args()
     world, count, lock, ends = World(given.world / "llava"), Count(), threading.Lock(), threading.Event()
-    with given.out.with_suffix(".log").open("w") as log:
+    with given.out.with_suffix(".log").open("w+") as log:
         servers = [Server(world, log, **DEV)]
         servers[0].wait()
 

@@ -73,7 +73,7 @@ def real_sizes(arguments: Arguments) -> dict[str, Any]:
     check_arguments(arguments)
     for kind in (*arguments.recipes, arguments.capture):
         known(kind, dict.fromkeys(KINDS), "kind of recipe")
-    if arguments.capture.endswith("pope"):
+    if "mean" in _recipe(arguments, arguments.capture).pool:
         raise ValueError(
             f"{arguments.capture} averages over what the model goes on to say, and plain hooks here read one token: "
             "capture paper_safety or code_safety."
@@ -140,14 +140,17 @@ def _settle(shapes: dict[str, Any]) -> None:
 def recipes_on(vlm: VLM, arguments: Arguments, path: Path) -> Iterator[dict[str, Any]]:
     """Each row as text alone, which takes seconds, then with its image, then a pair."""
     image = Image.effect_noise((arguments.width, arguments.height), 90).convert("RGB")
-    family = "llava" if arguments.family == "llava" else "qwen"
     for shown in (None, image):
         for kind in arguments.recipes:
-            recipe = within(RECIPES[f"{kind}_{family}"], vlm.n_layers)
+            recipe = within(_recipe(arguments, kind), vlm.n_layers)
             words, behavior = ASKED[kind.partition("_")[2]]
             yield answered(vlm, recipe, recipe.prompt(shown, words), arguments.tokens, path)
             if kind == arguments.capture and shown is not None:
                 yield captured(vlm, recipe, recipe.pair(shown, words, behavior))
+
+
+def _recipe(arguments: Arguments, kind: str) -> Recipe:
+    return RECIPES[f"{kind}_{'llava' if arguments.family == 'llava' else 'qwen'}"]
 
 
 def within(recipe: Recipe, blocks: int) -> Recipe:

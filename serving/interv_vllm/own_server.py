@@ -32,18 +32,22 @@ def running(
 
     Raises RuntimeError with its last words where it ends before it answers, TimeoutError where it never does.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = command_of(names_of(steerers), model, host="127.0.0.1", port=port, python=python, options=options)
     with TemporaryFile("w+") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=_environment())
         try:
             url = f"http://127.0.0.1:{port}"
-            _wait(server, url, log)
+            wait(server, url, log)
             yield url
         finally:
-            _end(server)
+            end(server)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def _environment() -> dict[str, str]:
@@ -51,9 +55,10 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
-def _wait(server: "subprocess.Popen[bytes]", url: str, log: Any) -> None:
-    end = time.monotonic() + LONGEST
-    while time.monotonic() < end:
+def wait(server: "subprocess.Popen[bytes]", url: str, log: Any) -> None:
+    """Until it answers. Raises as `running`."""
+    latest = time.monotonic() + LONGEST
+    while time.monotonic() < latest:
         if server.poll() is not None:
             log.seek(0)
             raise RuntimeError(f"vLLM's server ended before it answered:\n{log.read()[-SAID:]}")
@@ -65,11 +70,11 @@ def _wait(server: "subprocess.Popen[bytes]", url: str, log: Any) -> None:
     raise TimeoutError(f"vLLM's server did not answer within {LONGEST:g} s.")
 
 
-def _end(server: "subprocess.Popen[bytes]") -> None:
+def end(server: "subprocess.Popen[bytes]", sign: int = signal.SIGTERM) -> None:
     """With its engine's processes, which are of its group."""
     if server.poll() is not None:
         return
-    os.killpg(server.pid, signal.SIGTERM)
+    os.killpg(server.pid, sign)
     try:
         server.wait(60)
     except subprocess.TimeoutExpired:

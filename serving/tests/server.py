@@ -4,26 +4,21 @@ import base64
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from interv_vllm.own_server import end, free_port, wait
 from world import Answer, World
-
-START = 1800  # seconds; a busy machine takes its time
 
 
 class Server:
     def __init__(self, world: World, log: Any, *options: str, **environment: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port, self._log = free_port(), log
         command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", world.model]
         command += ["--served-model-name", "llava", "--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--additional-config", json.dumps({"steer": world.steerers}), "--dtype", "float32"]
@@ -33,31 +28,14 @@ class Server:
 
     def wait(self) -> None:
         """Until it answers."""
-        end = time.monotonic() + START
-        while time.monotonic() < end:
-            if self.process.poll() is not None:
-                raise RuntimeError(f"The server ended with {self.process.returncode} before it answered.")
-            try:
-                with urllib.request.urlopen(f"{self.url}/health", timeout=5):
-                    return
-            except OSError:
-                time.sleep(1)
-        raise TimeoutError(f"The server did not answer within {START} s.")
+        wait(self.process, self.url, self._log)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def stop(self, sign: int = signal.SIGTERM) -> None:
-        """With its engine's processes, which are of its own group."""
-        if self.process.poll() is not None:
-            return
-        os.killpg(self.process.pid, sign)
-        try:
-            self.process.wait(60)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+        end(self.process, sign)
 
 
 @contextmanager

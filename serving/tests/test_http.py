@@ -14,7 +14,7 @@ from world import STEERED, TOLERANCE, World
 
 @pytest.fixture(scope="module")
 def server(llava: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with (tmp_path_factory.mktemp("server") / "log").open("w") as log, serving(llava, log) as running:
+    with (tmp_path_factory.mktemp("server") / "log").open("w+") as log, serving(llava, log) as running:
         yield running
 
 

@@ -41,7 +41,7 @@ def test_it_equals_the_toolkit(
 def test_two_engines_behind_one_address(llava: World, engines: Engines, tmp_path: Any) -> None:
     engines.close()
     options = ("--data-parallel-size", "2")
-    with (tmp_path / "log").open("w") as log, serving(llava, log, *options, VLLM_CPU_OMP_THREADS_BIND="0|1") as server:
+    with (tmp_path / "log").open("w+") as log, serving(llava, log, *options, VLLM_CPU_OMP_THREADS_BIND="0|1") as server:
         for number in range(8):
             status, reply = post(server.url, body(llava, number, "l2s-3-3", 2.5))
             assert status == 200, reply

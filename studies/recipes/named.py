@@ -109,8 +109,8 @@ EMBEDDED_POPE = Recipe("embedded_pope", "shapes_pope", "tiny-llava", pool="mean"
 EMBEDDED_SAFETY = Recipe("embedded_safety", "shapes_safety", "tiny-llava", max_new_tokens=14)
 EMBEDDED_CAPTIONS = Recipe("embedded_captions", "shapes_captions", "tiny-llava", pool="mean", max_new_tokens=40)
 # Blocks and strengths as they were of use on the validation scenes of several trainings: a constant direction answers
-# "no" to all from half a contrast on, and contexts read behind block 25 help nobody. Steering every token of the reply,
-# as far as is of use for the answer, breaks its words; the last prompt token alone decides the answer.
+# "no" to all from half a contrast on, and contexts read behind block 25 hardly help L2S. Steering every token of the
+# reply, as far as is of use for the answer, breaks its words; the last prompt token alone decides the answer.
 EMBEDDED_PICTURES = Recipe(
     "embedded_pictures_pope",
     "pictures_pope",
