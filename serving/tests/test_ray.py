@@ -50,7 +50,8 @@ def test_a_batch_job_equals_the_toolkit(cluster: None, llava: World, tmp_path: P
     tokenizer = AutoTokenizer.from_pretrained(llava.model)
     for row in rows:
         answer = llava.answers(row["steer"] or "none", row["steer_strength"])[row["number"]]
-        assert replies[row["number"]] == tokenizer.decode(answer.token_ids, skip_special_tokens=True)
+        # vLLM puts the space before a first word into the text.
+        assert replies[row["number"]].strip() == tokenizer.decode(answer.token_ids, skip_special_tokens=True)
 
 
 def test_replicas_behind_one_address_equal_the_toolkit(cluster: None, llava: World) -> None:
