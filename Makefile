@@ -53,7 +53,7 @@ test-serving: .serving/installed .serving/small/installed .serving/world/done
 	PYTHONPATH=.:serving:serving/tests/toolkit:.serving/small $(BIN)/python -m pytest -c serving/pyproject.toml \
 		--noconftest serving/tests/toolkit
 
-# Inspect and lmms-eval evaluate, and the playground is asked through its own door.
+# Inspect and lmms-eval evaluate; the playground is asked through its own door, and in a browser where Chromium is.
 test-harnesses: .harnesses/installed
 	$(HARNESSES)/python -m pytest tests/harnesses
 
@@ -100,7 +100,7 @@ check: .venv/installed
 	$(PYTHON) -m venv .harnesses/venv
 	grep -v '^pillow==' constraints.txt > .harnesses/constraints.txt
 	$(HARNESSES)/python -m pip install --quiet --constraint .harnesses/constraints.txt --editable \
-		'.[dev,inspect,playground,lmms]'
+		'.[dev,inspect,playground,lmms]' playwright
 	$(HARNESSES)/python -m pip install --quiet --no-deps lmms-eval==0.7.3
 	touch $@
 

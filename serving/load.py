@@ -3,7 +3,8 @@
     python serving/load.py WORLD --clients 200 --seconds 300 --out load.json
 
 WORLD is what `serving/tests/make_world.py` wrote. Half way the server is killed and started again. At the end, when
-nobody asks any more, nothing may be held: no request, no row of the table, no block of memory.
+nobody asks any more, nothing may be held: no request, no row of the table, no block of memory. `--stock` asks the
+same of a server without the plugin, unsteered: what its memory does is vLLM's own doing.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import sys
 import threading
 import time
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,9 @@ import psutil
 from server import Server, body, off, post
 from world import STEERED, TOLERANCE, Answer, World
 
-CASES = (*STEERED, (None, 1.0))
+Case = tuple[str | None, float]
+UNSTEERED: Case = (None, 1.0)
+CASES: tuple[Case, ...] = (*STEERED, UNSTEERED)
 EVERY = 15.0  # seconds between two looks at the memory
 DEV = {"VLLM_SERVER_DEV_MODE": "1"}  # for /collective_rpc
 
@@ -57,11 +61,13 @@ class Count:
 
     @property
     def leaks(self) -> bool:
-        return any(self.held[name] for name in ("requests", "rows", "running", "waiting", "memory"))
+        return any(self.held.get(name) for name in ("requests", "rows", "running", "waiting", "memory"))
 
 
-def ask(server: Server, world: World, count: Count, lock: threading.Lock, rng: random.Random) -> None:
-    number, (steerer, strength) = rng.randrange(len(world.rows)), rng.choice(CASES)
+def ask(
+    server: Server, world: World, cases: Sequence[Case], count: Count, lock: threading.Lock, rng: random.Random
+) -> None:
+    number, (steerer, strength) = rng.randrange(len(world.rows)), rng.choice(cases)
     if rng.random() < 0.05:
         outcome = aborted(server, body(world, number, steerer, strength, stream=True, ignore_eos=True, max_tokens=96))
     else:
@@ -121,13 +127,15 @@ def watched(server: Server, seconds: float) -> list[tuple[float, float]]:
     return [(past, round(size)) for past, size in seen]
 
 
-def held(server: Server, world: World) -> dict[str, float]:
+def held(server: Server, world: World, *, stock: bool) -> dict[str, float]:
     """What the server still has when nobody asks."""
     post(server.url, body(world, 0, None))  # workers hear of an end with the next step
     with urllib.request.urlopen(f"{server.url}/metrics", timeout=30) as answer:
         text = answer.read().decode()
     names = {"running": "num_requests_running", "waiting": "num_requests_waiting", "memory": "kv_cache_usage_perc"}
     found = {key: _metric(text, f"vllm:{name}") for key, name in names.items()}
+    if stock:
+        return found
     _, reply = post(server.url, {"method": "interv_held"}, "/collective_rpc")
     return found | reply["results"][0]
 
@@ -144,30 +152,33 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--out", type=Path, default=Path("load.json"))
+    parser.add_argument("--stock", action="store_true")
     given = parser.parse_args()
+    cases = (UNSTEERED,) if given.stock else CASES
+    environment = DEV | ({"VLLM_PLUGINS": "none"} if given.stock else {})
     world, count, lock, ends = World(given.world / "llava"), Count(), threading.Lock(), threading.Event()
     with given.out.with_suffix(".log").open("w+") as log:
-        servers = [Server(world, log, **DEV)]
+        servers = [Server(world, log, **environment)]
         servers[0].wait()
 
         def client(seed: int) -> None:
             rng = random.Random(seed)
             while not ends.is_set():
-                ask(servers[-1], world, count, lock, rng)
+                ask(servers[-1], world, cases, count, lock, rng)
 
         clients = [threading.Thread(target=client, args=(seed,)) for seed in range(given.clients)]
         for one in clients:
             one.start()
         count.megabytes.append(watched(servers[-1], given.seconds / 2))
         servers[-1].stop(signal.SIGKILL)
-        again = Server(world, log, **DEV)
+        again = Server(world, log, **environment)
         again.wait()
         servers.append(again)
         count.megabytes.append(watched(again, given.seconds / 2))
         ends.set()
         for one in clients:
             one.join()
-        count.held = held(again, world)
+        count.held = held(again, world, stock=given.stock)
         again.stop()
     given.out.write_text(json.dumps(asdict(count), indent=1))
     print(f"{count}; written to {given.out}.")

@@ -14,8 +14,7 @@ from functools import cached_property
 from itertools import product
 from typing import Any
 
-from rich.progress import track
-
+from interv.progress import track
 from methods import L2S, ContrastBank, MeanSteering, capture_contrasts
 from methods.steerer import Fitted
 from studies.fit.method_traits import reads_context, seeded
@@ -161,7 +160,7 @@ def answer(
     Images of `pictured` ids are kept for the report.
     """
     task, seed = bench.task, bench.common.seed
-    for way in track(ways, f"{split}: captions", transient=True):
+    for way in track(ways, f"{split}: captions"):
         columns = UNSTEERED | {"seed": seed} if way is None else way.columns(seed)
         missing = [e for e in examples if key({"id": e.id, "split": split, **columns}) not in bench.results.done]
         for start in range(0, len(missing), size):

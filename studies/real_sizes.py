@@ -104,6 +104,8 @@ def real_sizes(arguments: Arguments) -> dict[str, Any]:
 def steps(arguments: Arguments) -> Iterator[dict[str, Any]]:
     """What was done, one record each."""
     first: Tensor | None = None
+    if arguments.folder is not None:
+        arguments.folder.mkdir(parents=True, exist_ok=True)
     for number, age in enumerate(arguments.ages):
         with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
             path = Path(folder) / arguments.family

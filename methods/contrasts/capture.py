@@ -6,9 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args, overload
 
-from rich.progress import Progress
-
 from interv import VLM, Prompt
+from interv.progress import bars
 from interv.prompts.images import shown_by
 from interv.prompts.rendering import PromptError
 from methods.contrasts.bank import ContrastBank, join
@@ -118,7 +117,7 @@ def capture_contrasts(
 @contextmanager
 def _progress(pairs: int, shown: bool) -> Iterator[Callable[[int], None]]:
     """A bar over so many pairs; gives what moves it on, since a shard may be all that there is."""
-    with Progress(disable=not shown, transient=True) as bar:
+    with bars(shown=shown) as bar:
         task = bar.add_task("Capturing contrasts", total=pairs)
         yield lambda done: bar.advance(task, done)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from rich.progress import track
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from interv.progress import track
 from studies.judges.judge import model_name
 from studies.judges.verdicts import Outcome, Verdict, Verdicts, content_key
 
@@ -91,7 +91,7 @@ class LlamaGuard:
             {key: turns for key, turns in zip(keys, messages, strict=True) if verdicts.get(key) is None}.items()
         )
         starts = range(0, len(open_), self.batch_size)
-        for start in track(starts, "Judging harm", transient=True, disable=not open_):
+        for start in track(starts, "Judging harm", shown=bool(open_)):
             batch = open_[start : start + self.batch_size]
             for (key, _), value in zip(batch, self.unsafe([turns for _, turns in batch]), strict=True):
                 verdicts.put(key, Verdict(value, "", name, f"{self.version} {self._commit()}".strip()))

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from rich.progress import track
 
+from interv.progress import track
 from interv.prompts.pictures import Picture, source
 
 IN_A_ROW = 8  # failures after which nobody is asked any more
@@ -189,5 +189,5 @@ def gather(
                 breaker.verdict()
 
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        list(track(pool.map(settle, open_), doing, total=len(open_), transient=True, disable=not open_))
+        list(track(pool.map(settle, open_), doing, total=len(open_), shown=bool(open_)))
     return Outcome(list(ids), [verdicts.get(key) for key in keys], [failed.get(key, "") for key in keys])

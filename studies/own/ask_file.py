@@ -12,8 +12,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from more_itertools import chunked
-from rich.progress import track
 
+from interv.progress import track
 from studies.own.steered import Steered
 from studies.run.lines import opened, read_lines, write_line
 from studies.run.results import write_json
@@ -68,7 +68,7 @@ def _lines(steered: Steered, data: Data, batch_size: int, there: set[str]) -> It
         if flaw.id not in there:
             yield {"id": flaw.id, "reason": flaw.reason}
     batches = [batch for batch in chunked(data.items, batch_size) if any(item.id not in there for item in batch)]
-    for batch in track(batches, "answering", transient=True):
+    for batch in track(batches, "answering"):
         for item, (plain, changed) in zip(batch, steered.replies([item.prompt for item in batch]), strict=True):
             if item.id not in there:
                 line = {"id": item.id, "question": item.prompt.question, "unsteered": plain, "steered": changed}

@@ -11,9 +11,9 @@ from math import exp
 
 import torch
 from more_itertools import chunked, map_reduce
-from rich.progress import Progress
 
 from interv import Prompt
+from interv.progress import bars
 from methods import NoSteering
 from methods.asking import ask
 from studies.calibrate.trials import Trials
@@ -69,7 +69,7 @@ class Weighed(Trials):
             for side in chunked(alike, beside)  # the same side by side in a resumed run, to the last bit
             if self._open(side, part, split)
         ]
-        with Progress(transient=True) as bar:
+        with bars() as bar:
             shown = bar.add_task(f"{split}: answers weighed", total=sum(len(p) * len(s) for p, s, _ in work))
             for part, side, neutral in work:
                 rows = (self._moved if neutral else self._preferred)(part, side, split)

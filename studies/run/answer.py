@@ -5,9 +5,10 @@ from types import MappingProxyType
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from more_itertools import chunked, map_reduce
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from interv import VLM, Prompt
+from interv.progress import bars
 from interv.prompts.images import shown_by
 from interv.prompts.rendering import PromptError
 from studies.fit.method_traits import needs_vectors
@@ -116,7 +117,7 @@ def answer(
     sent = workers is not None and (len(work) > 1 or workers.count == 1)
     answers = workers.answers(job, units) if workers and sent else (replied(vlm, job, one) for one in units)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=True) as progress:
+    with bars(*columns) as progress:
         total = sum(len(chunk) * len(group) for chunk, groups in work for group in groups)
         bar = progress.add_task(f"{split}: replies", total=total)
         for (chunk, groups), parts in zip(work, answers, strict=True):

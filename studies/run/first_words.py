@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
-from rich.progress import Progress
 
+from interv.progress import bars
 from studies.fit.selection import thinned
 from studies.foresight.forecast import Share
 from studies.foresight.pushes import Pushes
@@ -25,7 +25,7 @@ SHARD = 512  # prompts whose readings are kept together, which is what a killed 
 def readings(bench: Bench, words: Words, split: Split) -> Readings:
     """The split's readings, kept in the folder for a resumed run."""
     examples, parts = bench.examples(split), []
-    with Progress(transient=True) as bar:
+    with bars() as bar:
         line = bar.add_task(f"{split}: prompts", total=len(examples))
         for start in range(0, len(examples), SHARD):
             chunk, folder = examples[start : start + SHARD], bench.results.folder / "readings" / f"{split}-{start:06d}"

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from rich.progress import track
 from torch import Tensor
 
+from interv.progress import track
 from studies.smol_world.draw import Box, draw_with
 from studies.smol_world.scenes import Scene, Split, sample_scene
 from studies.smol_world.words import THINGS

@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from rich.progress import track
-
+from interv.progress import track
 from studies.tasks.columns import hub_rows, parquet_rows
 from studies.tasks.examples_file.images import Images
 from studies.tasks.examples_file.row import KNOWN, Item, item_of
@@ -66,7 +65,7 @@ def read_data(source: str | Path, *, answers: bool = True, progress: bool = True
     items: list[Item] = []
     flaws: list[Flaw] = []
     unread: dict[str, int] = {}
-    for place, number, row in track(numbered, "reading rows", transient=True, disable=not progress):
+    for place, number, row in track(numbered, "reading rows", shown=progress):
         if isinstance(row, Flaw):
             flaws.append(row)
             continue
