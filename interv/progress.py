@@ -13,7 +13,7 @@ def bars(*columns: ProgressColumn, shown: bool = True) -> Progress:
     """Bars that vanish when they are done; `columns` as rich's `Progress` takes them."""
     console = get_console()
     seen = console.is_terminal or console.is_jupyter
-    return Progress(*columns, transient=True, disable=not (shown and seen))
+    return Progress(*columns, console=console, transient=True, disable=not (shown and seen))
 
 
 def track(items: Iterable[T], doing: str, *, total: int | None = None, shown: bool = True) -> Iterator[T]:

@@ -29,6 +29,7 @@ FLOORS = (
     ("interv.prompts", "interv.ops"),
     ("interv.models", "interv.display"),
     ("interv.places", "interv.assembled"),
+    ("interv.progress",),
 )
 ROOMS = ("interv", "interv_cli", "interv_harnesses", "methods", "studies")
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

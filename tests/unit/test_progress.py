@@ -11,6 +11,7 @@ from interv.progress import bars, track
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_bars_are_drawn_in_a_terminal_alone(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
     console = Console(file=io.StringIO(), force_terminal=terminal, width=80)
     monkeypatch.setattr(progress, "get_console", lambda: console)
     assert [*track(iter("abc"), "reading rows", total=3)] == ["a", "b", "c"]
