@@ -17,7 +17,7 @@ from interv_cli.playground.looking import UNSTEERED, growing, inside
 from interv_cli.playground.offered import Offered
 
 STRONGEST = 4.0
-# Fonts of the machine: gradio's own come from elsewhere.
+# The machine's own fonts: nothing is fetched for them.
 FONTS = ("ui-sans-serif", "system-ui", "sans-serif")
 MONO = ("ui-monospace", "monospace")
 CSS = """
