@@ -36,8 +36,9 @@ WATCH = """() => {
 # What a finger cannot reach: controls and figures beyond the edge, and pictures that their figure cuts off.
 BEYOND = """() => {
     const edge = element => element.getBoundingClientRect().right;
-    const out = [...document.querySelectorAll('button, textarea, input, figure')].filter(one => edge(one) > innerWidth + 1);
-    const cut = [...document.querySelectorAll('figure img')].filter(one => {
+    const all = names => [...document.querySelectorAll(names)];
+    const out = all('button, textarea, input, figure').filter(one => edge(one) > innerWidth + 1);
+    const cut = all('figure img').filter(one => {
         const figure = one.closest('figure');
         return edge(one) > edge(figure) + 1 && !['auto', 'scroll'].includes(getComputedStyle(figure).overflowX);
     });
