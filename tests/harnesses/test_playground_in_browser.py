@@ -153,6 +153,7 @@ def test_another_method_block_and_strength_change_the_reply(visit: Visit, at_onc
     visit.page.get_by_label("method").click()
     visit.page.get_by_role("option", name="MeanSteering", exact=True).click()
     expect(visit.page.get_by_label("method")).to_have_value("MeanSteering")
+    visit.page.wait_for_load_state("networkidle")  # the method brings its own strength
     visit.page.get_by_label("number input for strength").fill("2.5")
     visit.page.get_by_label("number input for strength").press("Enter")
     visit.page.get_by_role("button", name="ask", exact=True).click()
