@@ -46,12 +46,15 @@ test-smol: .venv/installed
 test-faults: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/mutation
 
-# Real engines and a real server against what the toolkit answers.
+# Real engines and a real server against what the toolkit answers. What the toolkit's own environment runs goes on beside
+# the second runner; its output waits for that.
 test-serving: .serving/installed .serving/small/installed .serving/world/done
 	$(SERVING)/python -m pytest serving/tests -n 2 --dist loadfile --ignore serving/tests/toolkit
-	RUNNER=v2 $(SERVING)/python -m pytest -n 2 --dist loadfile serving/tests/test_equality.py serving/tests/test_memory.py
 	PYTHONPATH=.:serving:serving/tests/toolkit:.serving/small $(BIN)/python -m pytest -c serving/pyproject.toml \
-		--noconftest serving/tests/toolkit
+		--noconftest serving/tests/toolkit > .serving/toolkit.log 2>&1 & \
+	RUNNER=v2 $(SERVING)/python -m pytest -n 2 --dist loadfile \
+		serving/tests/test_equality.py serving/tests/test_memory.py; status=$$?; \
+	wait $$! || status=$$?; cat .serving/toolkit.log; exit $$status
 
 # Inspect and lmms-eval evaluate; the playground is asked through its own door, and in a browser where Chromium is.
 test-harnesses: .harnesses/installed
