@@ -35,7 +35,8 @@ Case = tuple[str | None, float]
 UNSTEERED: Case = (None, 1.0)
 CASES: tuple[Case, ...] = (*STEERED, UNSTEERED)
 EVERY = 15.0  # seconds between two looks at the memory
-DEV = {"VLLM_SERVER_DEV_MODE": "1"}  # for /collective_rpc
+# For /collective_rpc; and a cache of 1 GB, where vLLM on a CPU takes nearly all memory that there is.
+DEV = {"VLLM_SERVER_DEV_MODE": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
 
 
 @dataclass
