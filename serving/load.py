@@ -45,7 +45,9 @@ class Count:
 
     Attributes:
         unreached: sent while the server was down, or cut off by its end.
-        failed: answered with another status than 200.
+        retried: answered with status 500 and asked once more. vLLM answers so where its front end takes an image for
+            known to an engine that has not got it yet, as with the first requests of a server, and says "cache drift".
+        failed: answered with another status than 200 or, twice, with 500.
         megabytes: of the server and its engine, each with the seconds since it answered first; a list a server.
         held: what the last server still had when all was quiet.
     """
@@ -54,6 +56,7 @@ class Count:
     other: int = 0
     aborted: int = 0
     unreached: int = 0
+    retried: int = 0
     failed: int = 0
     worst: float = 0.0
     sentences: list[str] = field(default_factory=list)
@@ -73,7 +76,11 @@ def ask(
         outcome = aborted(server, body(world, number, steerer, strength, stream=True, ignore_eos=True, max_tokens=96))
     else:
         outcome = answered(server, world, number, steerer, strength)
+    again = isinstance(outcome, str) and outcome.startswith("500")
+    if again:
+        outcome = answered(server, world, number, steerer, strength)
     with lock:
+        count.retried += again
         if isinstance(outcome, float):
             count.worst = max(count.worst, outcome)
             outcome = "equal" if outcome < TOLERANCE else "other"
