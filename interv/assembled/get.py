@@ -6,7 +6,7 @@ from pathlib import Path
 
 import rich
 import torch
-from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from interv.assembled.base import assemble
@@ -15,7 +15,6 @@ from interv.assembled.delta import add_delta
 from interv.assembled.kept import folder_of, put, workshop
 from interv.assembled.parts import NotFetched, fetch
 from interv.assembled.tower import register
-from interv.progress import bars
 
 MARK = "made_from.txt"  # in a kept folder: the hash of what it was made from
 
@@ -42,7 +41,7 @@ def fetched_base(bench: Path) -> tuple[LlavaForConditionalGeneration, LlavaProce
     if find_spec("gguf") is None:
         raise NotFetched("The language model is a GGUF file, which gguf reads: pip install 'interv[smol]'.")
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-    with bars(*columns) as progress:
+    with Progress(*columns) as progress:
         files = []
         for part in PARTS:
             task = progress.add_task(f"fetching {part.named} ({part.megabytes} MB, {part.licence})", total=1)

@@ -146,7 +146,7 @@ def test_a_question_is_chosen_asked_answered_and_seen_inside(visit: Visit, at_on
     assert visit.errors == []
 
 
-def test_another_method_block_and_strength_change_the_reply(visit: Visit, at_once: Offered) -> None:
+def test_another_method_at_another_strength_answers(visit: Visit, at_once: Offered) -> None:
     prompt = at_once.questions[0]
     visit.page.get_by_text(prompt.question).first.click()
     expect(visit.page.get_by_label("question")).to_have_value(prompt.question)
