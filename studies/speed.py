@@ -8,6 +8,7 @@ all of them. Contestants must agree before they are timed.
 """
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,8 +22,9 @@ from studies.run.checkpoint import check_device, check_dtype
 from studies.run.command_line import run_study
 from studies.run.results import write_json, write_text
 from studies.timing import contests, replies, scale
-from studies.timing.models import SIZES, Contestants, contestants, pairs
+from studies.timing.models import EMBEDDED, SIZES, Contestants, contestants, pairs
 from studies.timing.rounds import timed
+from studies.timing.served import served
 from studies.timing.tables import figure, machine, markdown, placed
 
 Kind = Literal["capture", "sweep", "generation", "methods", "hooks", "training", "scale"]
@@ -32,7 +34,7 @@ Kind = Literal["capture", "sweep", "generation", "methods", "hooks", "training",
 class Arguments:
     """Time capture, a sweep, replies by each method and training, and measure what capture and training hold."""
 
-    model: str = "random-40m"  # random-40m or random-7b (LLaVA-1.5-7B's shape), both with 576 image tokens
+    model: str = "random-40m"  # or random-7b (LLaVA-1.5-7B's shape), with 576 image tokens; or an embedded model
     device: str = "cpu"
     dtype: str = "float32"
     contests: tuple[Kind, ...] = ("capture", "sweep", "generation", "methods", "hooks", "training", "scale")
@@ -40,6 +42,8 @@ class Arguments:
     questions: int = 6  # contrast pairs about one image; in POPE's three files there are up to 18
     layers: int = 12  # layers of the capture sweep
     settings: int = 20  # configurations of the decoding sweep
+    batches: tuple[int, ...] = (1, 16)  # prompts replied to at once
+    vllm: Path | None = None  # a python that has vLLM: .serving/venv/bin/python, which `make test-serving` makes
     rounds: int = 7
     train_pairs: int = 1228  # MM-SafetyBench's
     train_width: int = 4096  # LLaVA-1.5-7B's
@@ -49,7 +53,7 @@ class Arguments:
     scale_rows: tuple[int, ...] = (16000, 100000)  # contrasts in shards (5 GB on disk) that one epoch of L2S trains on
     threads: int | None = None  # torch's own choice
     out: Path = Path("results/speed")
-    write: Path | None = None  # a Markdown page whose measured part is replaced; the figure lands beside it
+    write: Path | None = None  # a Markdown page whose measured part is replaced, and the figure that it shows
 
 
 def held(arguments: Arguments, on: Contestants) -> Iterator[contests.Contest]:
@@ -63,15 +67,20 @@ def held(arguments: Arguments, on: Contestants) -> Iterator[contests.Contest]:
         yield contests.capture_contest(on, items[:1], layers)
     if "sweep" in arguments.contests:
         yield contests.sweep_contest(on, items, arguments.settings)
+    prompts = [pair.prompt for pair in pairs(max(arguments.batches))]
     if "generation" in arguments.contests:
-        yield contests.generation_contest(on, items, 64)
-        yield contests.generation_contest(on, items, 1)
+        steerer = contests.l2s(on, items)
+        with served(arguments.vllm, on, prompts, steerer) if arguments.vllm else nullcontext() as engine:
+            for batch in arguments.batches:
+                yield contests.generation_contest(on, prompts[:batch], steerer, 64, engine)
+            yield contests.generation_contest(on, prompts[:1], steerer, 1, engine)
     if "methods" in arguments.contests:
         yield replies.methods_contest(on, items, 32)
     if "hooks" in arguments.contests:
         yield contests.cache_contest(on, items, everything=False)
         yield contests.cache_contest(on, items, everything=True)
-        yield contests.edit_contest(on, items, 32)
+        for batch in arguments.batches:
+            yield contests.edit_contest(on, prompts[:batch], 32)
     if "training" in arguments.contests:
         yield contests.training_contest(
             arguments.train_pairs, arguments.train_width, arguments.epochs, arguments.dictionary_iterations
@@ -103,20 +112,26 @@ def measure(arguments: Arguments) -> dict[str, Any]:
 def speed(arguments: Arguments) -> None:
     """Measure, and write JSON, Markdown and the figure. Raises ValueError for a model, dtype or device that is none."""
     check_arguments(arguments)
-    known(arguments.model, SIZES, "model to time")
+    known(arguments.model, SIZES | dict.fromkeys(EMBEDDED), "model to time")
     check_dtype(arguments.dtype)
     check_device(arguments.device)
+    if min(arguments.batches, default=0) < 1:
+        raise ValueError(f"--batches are {arguments.batches}; give numbers of prompts, 1 or more.")
+    if arguments.vllm is not None and not arguments.vllm.exists():
+        raise ValueError(f"There is no {arguments.vllm}; --vllm is the python of an environment that has vLLM.")
     result = measure(arguments)
     arguments.out.mkdir(parents=True, exist_ok=True)
     name = f"{arguments.model}-{arguments.device.partition(':')[0]}"
+    if (arguments.threads or 1) > 1:
+        name += f"-{arguments.threads}-threads"
     write_json(arguments.out / f"{name}.json", result)
     write_text(arguments.out / f"{name}.md", markdown(result))
     figure(result).savefig(arguments.out / f"{name}.png", dpi=160)
     if arguments.write is not None:
-        write_text(arguments.write, placed(arguments.write.read_text(), name, markdown(result)))
-        figure(result).savefig(
-            arguments.write.with_suffix(".png" if arguments.device == "cpu" else ".gpu.png"), dpi=160
-        )
+        page = placed(arguments.write.read_text(), name, markdown(result))
+        write_text(arguments.write, page)
+        if (picture := f"{arguments.write.stem}-{name}.png") in page:
+            figure(result).savefig(arguments.write.with_name(picture), dpi=160)
     table = Table("what", "who", "seconds", "times as fast")
     for record in result["times"]:
         table.add_row(record["what"], record["who"], f"{record['seconds']:.4f}", f"{record['ratio']:.2f}")

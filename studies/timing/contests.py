@@ -2,17 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from interv import Add, Boost, Op, Site, stack
+from interv import Add, Boost, Op, Prompt, Site, stack
 from methods import L2S, ContrastPair, Contrasts, Query, capture_contrasts, steer
 from methods.contrasts.capture import Order
 from methods.training import Weights
 from studies.timing import lens, naive, published
 from studies.timing.models import Contestants
+from studies.timing.served import Served
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def sweep_contest(on: Contestants, items: Sequence[ContrastPair], settings: int,
         return [published.steered(on, prompt, steerer, strength, tokens) for strength in strengths]
 
     def traced() -> list[list[int]]:
-        return [naive.steered(on, model, prompt, steerer, strength, tokens) for strength in strengths]
+        return [naive.steered(on, model, [prompt], steerer, strength, tokens)[0] for strength in strengths]
 
     theirs = one_by_one()
     return Contest(
@@ -84,31 +86,45 @@ def sweep_contest(on: Contestants, items: Sequence[ContrastPair], settings: int,
     )
 
 
-def generation_contest(on: Contestants, items: Sequence[ContrastPair], tokens: int) -> Contest:
-    """One steered reply against plain unsteered `generate`, which is the floor."""
-    steerer, prompt, model = l2s(on, items), items[0].prompt, naive.wrapped(on)
-    site = Site(steerer.reads)
-    ops = steerer.ops(Query(on.vlm.prefill([prompt], [site]).captured[site]))
+def generation_contest(
+    on: Contestants, prompts: Sequence[Prompt], steerer: L2S, tokens: int, engine: Served | None = None
+) -> Contest:
+    """Steered replies, as many at once as there are prompts, against plain unsteered `generate`, which is the floor.
 
-    def installed() -> list[int]:
+    The published procedure takes one prompt at a time. `engine` has the same prompts and steerer.
+    """
+    model, site = naive.wrapped(on), Site(steerer.reads)
+    ops = steerer.ops(Query(on.vlm.prefill(prompts, [site]).captured[site]))
+
+    def one_by_one() -> list[list[int]]:
+        return [published.steered(on, prompt, steerer, 1.0, tokens) for prompt in prompts]
+
+    def traced() -> list[list[int]]:
+        return naive.steered(on, model, prompts, steerer, 1.0, tokens)
+
+    def toolkit() -> list[list[int]]:
+        return steer(on.vlm, prompts, steerer, max_new_tokens=tokens).token_ids
+
+    def installed() -> list[list[int]]:
         with on.vlm.installed(ops):
-            return published.reply(on.vlm.model, on, prompt, tokens)
+            return published.replies(on.vlm.model, on, prompts, tokens)
 
-    def toolkit() -> list[int]:
-        return steer(on.vlm, [prompt], steerer, max_new_tokens=tokens).token_ids[0]
-
-    theirs = published.steered(on, prompt, steerer, 1.0, tokens)
-    traced = naive.steered(on, model, prompt, steerer, 1.0, tokens)
+    steered = {
+        "published procedure": one_by_one,
+        "plain nnsight": traced,
+        "this toolkit, L2S": toolkit,
+        "this toolkit, installed hooks": installed,
+    }
+    run: dict[str, Callable[[], Any]] = {"unsteered generate": lambda: published.unsteered(on, prompts, tokens)}
+    if engine is not None:
+        ask = partial(engine.replies, len(prompts), tokens)
+        run[f"vLLM {engine.about['vllm']}, unsteered"] = partial(ask, steered=False)
+        steered[f"vLLM {engine.about['vllm']}, L2S by this toolkit's plugin"] = partial(ask, steered=True)
+    what = "first token" if tokens == 1 else f"{tokens} tokens"
     return Contest(
-        f"{'first token' if tokens == 1 else f'{tokens} tokens'}, steered by L2S",
-        {
-            "unsteered generate": lambda: published.unsteered(on, prompt, tokens),
-            "published procedure": lambda: published.steered(on, prompt, steerer, 1.0, tokens),
-            "plain nnsight": lambda: naive.steered(on, model, prompt, steerer, 1.0, tokens),
-            "this toolkit, L2S": toolkit,
-            "this toolkit, installed hooks": installed,
-        },
-        same_replies([[toolkit()], [installed()], [traced]], [theirs]),
+        f"{what}{_at_once(prompts)}, steered by L2S",
+        run | steered,
+        same_replies([reply() for who, reply in steered.items() if who != "published procedure"], one_by_one()),
     )
 
 
@@ -123,7 +139,7 @@ def cache_contest(on: Contestants, items: Sequence[ContrastPair], everything: bo
 
     run, errors = {"this toolkit": toolkit}, [0.0]
     if lens.installed():
-        bridge, inputs = lens.booted(on), lens.given(on, prompt)
+        bridge, inputs = lens.booted(on), lens.given(on, [prompt])
         own, theirs = toolkit(), lens.cached(bridge, inputs, names)
         errors = [gap(own[name], theirs[name]) for name in blocks]
         run = {"TransformerLens": lambda: lens.cached(bridge, inputs, names)} | run
@@ -131,30 +147,30 @@ def cache_contest(on: Contestants, items: Sequence[ContrastPair], everything: bo
     return Contest(f"cache of {'every hook' if everything else 'all block outputs'}", run, within(errors, sample))
 
 
-def edit_contest(on: Contestants, items: Sequence[ContrastPair], tokens: int) -> Contest:
-    """A vector added at one block while a reply is made; the plain reply, and PAI's edit in the attention of ten."""
-    prompt, middle = items[0].prompt, on.vlm.n_layers // 2
+def edit_contest(on: Contestants, prompts: Sequence[Prompt], tokens: int) -> Contest:
+    """A vector added at one block while replies are made; the plain replies, and PAI's edit in the attention of ten."""
+    middle = on.vlm.n_layers // 2
     vector = torch.randn(on.vlm.d_model, generator=torch.Generator().manual_seed(0)).to(on.vlm.model.dtype)
     boosts = [Boost(Site(block, "hook_attn_scores"), 0.5) for block in range(2, min(12, on.vlm.n_layers))]
 
-    def toolkit(ops: Sequence[Op]) -> list[int]:
-        return on.vlm.generate([prompt], ops, max_new_tokens=tokens).token_ids[0]
+    def toolkit(ops: Sequence[Op]) -> list[list[int]]:
+        return on.vlm.generate(prompts, ops, max_new_tokens=tokens).token_ids
 
     adds = [Add(Site(middle), vector)]
     run: dict[str, Callable[[], Any]] = {
-        "unsteered generate": lambda: published.unsteered(on, prompt, tokens),
+        "unsteered generate": lambda: published.unsteered(on, prompts, tokens),
         "this toolkit, no op": lambda: toolkit([]),
         "this toolkit, a vector": lambda: toolkit(adds),
         "this toolkit, Boost inside attention": lambda: toolkit(boosts),
     }
     with on.vlm.installed(adds):
-        replies = [published.reply(on.vlm.model, on, prompt, tokens)]
+        replies = [published.replies(on.vlm.model, on, prompts, tokens)]
     if lens.installed():
-        bridge, inputs, name = lens.booted(on), lens.given(on, prompt), f"blocks.{middle}.hook_out"
+        bridge, inputs, name = lens.booted(on), lens.given(on, prompts), f"blocks.{middle}.hook_out"
         at = vector.to(on.vlm.model.device)
         run["TransformerLens, a vector"] = lambda: lens.steered(bridge, inputs, name, at, tokens)
         replies.append(run["TransformerLens, a vector"]())
-    return Contest(f"{tokens} tokens, edited", run, same_replies([replies], [toolkit(adds)] * len(replies)))
+    return Contest(f"{tokens} tokens{_at_once(prompts)}, edited", run, same_replies(replies, toolkit(adds)))
 
 
 def training_contest(pairs: int, width: int, epochs: int, iterations: int) -> Contest:
@@ -190,6 +206,10 @@ def planted(pairs: int, width: int, *, seed: int) -> Contrasts:
     vectors = torch.tanh(causes @ inward) @ outward + 0.3 * torch.randn(pairs, width, generator=draw)
     names = tuple(map(str, range(pairs)))
     return Contrasts(context, vectors, torch.zeros_like(vectors), ("",) * pairs, names, 0, 0, "")
+
+
+def _at_once(prompts: Sequence[Prompt]) -> str:
+    return "" if len(prompts) == 1 else f", {len(prompts)} prompts at once"
 
 
 def _counted(number: int, noun: str) -> str:

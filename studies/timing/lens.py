@@ -1,6 +1,7 @@
 """The same with TransformerLens, where it is installed: a cache by name, and functions at a hook while it generates."""
 
 import copy
+from collections.abc import Sequence
 from importlib.util import find_spec
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -35,10 +36,10 @@ def booted(on: Contestants) -> Any:
         )
 
 
-def given(on: Contestants, prompt: Prompt) -> tuple[Tensor, dict[str, Tensor]]:
+def given(on: Contestants, prompts: Sequence[Prompt]) -> tuple[Tensor, dict[str, Tensor]]:
     """Token ids, and what else TransformerLens passes on to the model."""
-    inputs = on.vlm.encode([prompt]).model_inputs()
-    return inputs["input_ids"], {name: inputs[name] for name in ("pixel_values", "attention_mask")}
+    inputs = on.vlm.encode(prompts).model_inputs()
+    return inputs.pop("input_ids"), {name: value for name, value in inputs.items() if name != "position_ids"}
 
 
 def cached(bridge: Any, inputs: tuple[Tensor, dict[str, Tensor]], names: list[str] | None) -> Any:
@@ -48,7 +49,9 @@ def cached(bridge: Any, inputs: tuple[Tensor, dict[str, Tensor]], names: list[st
         return bridge.run_with_cache(ids, **chosen, **more)[1]
 
 
-def steered(bridge: Any, inputs: tuple[Tensor, dict[str, Tensor]], name: str, vector: Tensor, tokens: int) -> list[int]:
+def steered(
+    bridge: Any, inputs: tuple[Tensor, dict[str, Tensor]], name: str, vector: Tensor, tokens: int
+) -> list[list[int]]:
     """Greedy tokens with the vector added at this name: to the last prompt token, and to every generated one."""
     ids, more = inputs
 
@@ -59,4 +62,4 @@ def steered(bridge: Any, inputs: tuple[Tensor, dict[str, Tensor]], name: str, ve
 
     with torch.no_grad(), bridge.hooks(fwd_hooks=[(name, add)]):
         output = bridge.original_model.generate(input_ids=ids, **more, max_new_tokens=tokens, do_sample=False)
-    return output[0, ids.shape[1] :].tolist()
+    return output[:, ids.shape[1] :].tolist()

@@ -1,7 +1,8 @@
-"""Random LLaVAs of real sizes, for timing alone: speed does not depend on what the weights say."""
+"""What is timed: random LLaVAs of real sizes, since speed does not depend on what weights say, or an embedded model."""
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ class Size:
     vocabulary: int
 
 
+EMBEDDED = ("tiny-llava", "tiny-qwen2vl")
 SIZES = {
     "random-40m": Size((512, 12, 8, 1376), (192, 4, 4, 768), 4096),
     "random-7b": Size((4096, 32, 32, 11008), (1024, 24, 16, 4096), 32064),  # LLaVA-1.5-7B
@@ -53,7 +55,9 @@ class Contestants:
 
 
 def contestants(name: str, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Contestants:
-    model, processor = random_llava(name, device=device, dtype=dtype)
+    """Models that never end a reply by themselves, so that every run decodes as many tokens."""
+    make = embedded if name in EMBEDDED else random_llava
+    model, processor = make(name, device=device, dtype=dtype)
     plain, traced = twin(model), twin(model)
     return Contestants(VLM(model, processor, name), plain, traced)
 
@@ -64,10 +68,16 @@ def twin(model: PreTrainedModel) -> PreTrainedModel:
     return copy.deepcopy(model, shared)
 
 
+def embedded(name: str, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> tuple[PreTrainedModel, Any]:
+    vlm = VLM.load(name, device=device, dtype=dtype)
+    vlm.model.generation_config.eos_token_id = None
+    return vlm.model, vlm.processor
+
+
 def random_llava(
     name: str, *, device: str = "cpu", dtype: torch.dtype = torch.float32
 ) -> tuple[PreTrainedModel, LlavaProcessor]:
-    """A LLaVA of this size that never ends a reply by itself, so that every run decodes as many tokens."""
+    """A LLaVA of this size, without an end of sequence."""
     size = SIZES[name]
     tokenizer = make_tokenizer({"image_token": "<image>"})
     text, vision = (

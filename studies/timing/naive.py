@@ -16,8 +16,8 @@ def wrapped(on: Contestants) -> NNsight:
     return NNsight(on.traced)
 
 
-def read_last(on: Contestants, model: NNsight, prompt: Prompt, layer: int) -> Tensor:
-    inputs = on.vlm.encode([prompt]).model_inputs()
+def read_last(on: Contestants, model: NNsight, prompts: Sequence[Prompt], layer: int) -> Tensor:
+    inputs = on.vlm.encode(prompts).model_inputs()
     with torch.no_grad(), model.trace(**inputs):
         hidden = nnsight.save(model.model.language_model.layers[layer].output)
     return hidden[:, -1]
@@ -28,19 +28,23 @@ def capture(
 ) -> dict[int, tuple[Tensor, ...]]:
     found = {}
     for layer in layers:
-        rows = [[read_last(on, model, p, layer) for p in (pair.prompt, pair.positive, pair.negative)] for pair in pairs]
+        rows = [
+            [read_last(on, model, [p], layer) for p in (pair.prompt, pair.positive, pair.negative)] for pair in pairs
+        ]
         found[layer] = tuple(torch.cat(column) for column in zip(*rows, strict=True))
     return found
 
 
-def steered(on: Contestants, model: NNsight, prompt: Prompt, steerer: L2S, strength: float, tokens: int) -> list[int]:
-    vector = strength * steerer.predict(read_last(on, model, prompt, steerer.reads))
-    inputs = on.vlm.encode([prompt]).model_inputs()
+def steered(
+    on: Contestants, model: NNsight, prompts: Sequence[Prompt], steerer: L2S, strength: float, tokens: int
+) -> list[list[int]]:
+    vectors = strength * steerer.predict(read_last(on, model, prompts, steerer.reads))
+    inputs = on.vlm.encode(prompts).model_inputs()
     inputs.pop("position_ids")
     layer = model.model.language_model.layers[steerer.writes]
     with model.trace(fn="generate", **inputs, max_new_tokens=tokens, do_sample=False) as tracer:
         for _ in tracer.iter[:tokens]:
             hidden = layer.output
-            layer.output = torch.cat([hidden[:, :-1], hidden[:, -1:] + vector.to(hidden)], dim=1)
+            layer.output = torch.cat([hidden[:, :-1], hidden[:, -1:] + vectors[:, None].to(hidden)], dim=1)
         output = nnsight.save(tracer.result)
-    return output[0, inputs["input_ids"].shape[1] :].tolist()
+    return output[:, inputs["input_ids"].shape[1] :].tolist()

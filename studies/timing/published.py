@@ -59,19 +59,19 @@ def steered(on: Contestants, prompt: Prompt, steerer: L2S, strength: float, toke
         return changed
 
     with hooked(block(on, steerer.writes), add):
-        return unsteered(on, prompt, tokens)
+        return unsteered(on, [prompt], tokens)[0]
 
 
-def unsteered(on: Contestants, prompt: Prompt, tokens: int) -> list[int]:
-    """Plain `generate` of the Hugging Face model."""
-    return reply(on.plain, on, prompt, tokens)
+def unsteered(on: Contestants, prompts: Sequence[Prompt], tokens: int) -> list[list[int]]:
+    """Plain `generate` of the Hugging Face model, all prompts in one batch."""
+    return replies(on.plain, on, prompts, tokens)
 
 
-def reply(model: nn.Module, on: Contestants, prompt: Prompt, tokens: int) -> list[int]:
-    inputs = on.vlm.encode([prompt]).model_inputs()
+def replies(model: nn.Module, on: Contestants, prompts: Sequence[Prompt], tokens: int) -> list[list[int]]:
+    inputs = on.vlm.encode(prompts).model_inputs()
     inputs.pop("position_ids")
     output = model.generate(**inputs, max_new_tokens=tokens, do_sample=False)  # type: ignore[operator]
-    return output[0, inputs["input_ids"].shape[1] :].tolist()
+    return output[:, inputs["input_ids"].shape[1] :].tolist()
 
 
 def train(contrasts: Contrasts, *, hidden: int, epochs: int, iterations: int, seed: int = 0) -> nn.Module:

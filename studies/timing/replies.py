@@ -43,7 +43,7 @@ def methods_contest(on: Contestants, items: Sequence[ContrastPair], tokens: int)
         return steer(on.vlm, [prompt], steerer, strength=strength, max_new_tokens=tokens).token_ids[0]
 
     def plain() -> list[int]:
-        return published.unsteered(on, prompt, tokens)
+        return published.unsteered(on, [prompt], tokens)[0]
 
     steerers = made(on, items)
     run: dict[str, Callable[[], Any]] = {"unsteered generate": plain}

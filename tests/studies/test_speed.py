@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from studies import speed
 from studies.timing import contests, models, scale
 from studies.timing.rounds import timed
+from studies.timing.served import served
 from studies.timing.tables import figure, markdown, placed
 
 TINY = models.Size((32, 3, 2, 64), (16, 2, 2, 32), 512)
@@ -29,6 +31,7 @@ def test_every_contest_runs_and_its_contestants_agree() -> None:
         layers=2,
         questions=3,
         settings=3,
+        batches=(1, 3),
         rounds=1,
         train_pairs=160,
         train_width=128,
@@ -38,10 +41,11 @@ def test_every_contest_runs_and_its_contestants_agree() -> None:
     )
     result = speed.measure(arguments)
     assert [record["what"] for record in result["times"] if record["who"].startswith(("published", "unsteered"))]
-    assert len({record["what"] for record in result["times"]}) == 11
+    assert len({record["what"] for record in result["times"]}) == 13
     equal = {record["what"]: record["equal"] for record in result["times"]}
     assert equal["3 settings x 8 tokens"] == "6 of 6 replies equal to the last token"
     assert equal["64 tokens, steered by L2S"] == "3 of 3 replies equal to the last token"
+    assert equal["64 tokens, 3 prompts at once, steered by L2S"] == "9 of 9 replies equal to the last token"
     assert "replies equal to the last token" in equal["32 tokens, edited"]
     assert equal["32 tokens, by method"] == "12 of 12 replies equal to the last token at strength 0"
     text = markdown(result)
@@ -57,7 +61,8 @@ def test_half_precision_runs_with_shared_weights() -> None:
     on = models.contestants("random-tiny", dtype=torch.bfloat16)
     weights = [next(model.parameters()).data_ptr() for model in (on.vlm.model, on.plain, on.traced)]
     assert len(set(weights)) == 1
-    contest = contests.generation_contest(on, models.pairs(2), 3)
+    items = models.pairs(2)
+    contest = contests.generation_contest(on, [items[0].prompt], contests.l2s(on, items), 3)
     assert len(timed(contest, 1)) == 5
 
 
@@ -81,6 +86,23 @@ def test_the_formula_does_not_ask_for_the_number_of_pairs(monkeypatch: pytest.Mo
     assert twice == 2 * once
     small = scale.training("random-tiny", 64)
     assert small["peak"] < 3 * small["formula"] + 30e6
+
+
+@pytest.mark.usefixtures("tiny")
+def test_an_engine_that_does_not_start_is_said() -> None:
+    on, items = models.contestants("random-tiny"), models.pairs(1)
+    with (
+        pytest.raises(RuntimeError, match="vLLM ended with status 1"),
+        served(Path(shutil.which("false") or ""), on, [items[0].prompt], contests.l2s(on, items)),
+    ):
+        pass
+
+
+def test_wrong_batches_and_engines_are_refused() -> None:
+    with pytest.raises(ValueError, match="--batches are"):
+        speed.speed(speed.Arguments(batches=(0,)))
+    with pytest.raises(ValueError, match="There is no nowhere"):
+        speed.speed(speed.Arguments(vllm=Path("nowhere")))
 
 
 def test_a_section_replaces_the_one_before() -> None:
