@@ -45,7 +45,7 @@ def test_every_contest_runs_and_its_contestants_agree() -> None:
     equal = {record["what"]: record["equal"] for record in result["times"]}
     assert equal["3 settings x 8 tokens"] == "6 of 6 replies equal to the last token"
     assert equal["64 tokens, steered by L2S"] == "3 of 3 replies equal to the last token"
-    assert equal["64 tokens, 3 prompts at once, steered by L2S"] == "9 of 9 replies equal to the last token"
+    assert equal["32 tokens, 3 prompts at once, steered by L2S"] == "9 of 9 replies equal to the last token"
     assert "replies equal to the last token" in equal["32 tokens, edited"]
     assert equal["32 tokens, by method"] == "12 of 12 replies equal to the last token at strength 0"
     text = markdown(result)
