@@ -138,7 +138,7 @@ def cache_contest(on: Contestants, items: Sequence[ContrastPair], everything: bo
         return on.vlm.run_with_cache([prompt], names)[1]
 
     run, errors = {"this toolkit": toolkit}, [0.0]
-    if lens.installed():
+    if lens.takes(on):
         bridge, inputs = lens.booted(on), lens.given(on, [prompt])
         own, theirs = toolkit(), lens.cached(bridge, inputs, names)
         errors = [gap(own[name], theirs[name]) for name in blocks]
@@ -165,7 +165,7 @@ def edit_contest(on: Contestants, prompts: Sequence[Prompt], tokens: int) -> Con
     }
     with on.vlm.installed(adds):
         replies = [published.replies(on.vlm.model, on, prompts, tokens)]
-    if lens.installed():
+    if lens.takes(on):
         bridge, inputs, name = lens.booted(on), lens.given(on, prompts), f"blocks.{middle}.hook_out"
         at = vector.to(on.vlm.model.device)
         run["TransformerLens, a vector"] = lambda: lens.steered(bridge, inputs, name, at, tokens)

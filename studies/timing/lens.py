@@ -14,8 +14,13 @@ from interv import Prompt
 from studies.timing.models import Contestants, twin
 
 
-def installed() -> bool:
-    return find_spec("transformer_lens") is not None
+def takes(on: Contestants) -> bool:
+    """Whether it is installed and has the model's family; 4.3 has LLaVA's and not Qwen2-VL's."""
+    if find_spec("transformer_lens") is None:
+        return False
+    from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
+
+    return type(on.vlm.model).__name__ in SUPPORTED_ARCHITECTURES
 
 
 def booted(on: Contestants) -> Any:
