@@ -34,7 +34,7 @@ test: .venv/installed
 	@echo "Not among these: steering inside vLLM, which has an environment and a target of its own, make test-serving,"
 	@echo "the laws on smol-llava, make test-smol, and Inspect, lmms-eval and the playground, make test-harnesses."
 
-# Whole studies, killed and resumed ones, contrasts under real vocabularies.
+# Whole studies, killed and resumed ones, what many runs leave in memory, contrasts under real vocabularies.
 test-slow: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/mutation -m slow
 

@@ -15,7 +15,7 @@ from tests.studies.world_file import write_world
 
 # Pages whose blocks run one after the other, in an empty folder.
 WHOLE = ("README.md", "docs/guide.md", "docs/evaluating.md", "docs/extending.md")
-SLOW = ("docs/extending.md",)
+SLOW = ("docs/guide.md", "docs/extending.md")
 # Pages that need something beside them, which a test below makes.
 PREPARED = ("docs/command-line.md", "docs/tutorial.md")
 NOT_RUN = {
@@ -35,6 +35,7 @@ def test_every_block_of_python_runs_or_is_named_with_a_reason() -> None:
     assert left == {*NOT_RUN}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["L2S", "MeanSteering"])
 def test_the_first_block_runs_with_any_method(method: str, capsys: pytest.CaptureFixture[str]) -> None:
     """One word swaps the method. L2S mends answers; the mean of yes and no, which cancel, moves next to none."""

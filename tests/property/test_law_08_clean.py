@@ -110,6 +110,7 @@ def test_nothing_stays(vlm: VLM, case: Case) -> None:
     check_nothing_stays(vlm, case)
 
 
+@pytest.mark.slow
 def test_many_runs_leave_nothing(vlm: VLM, thorough: bool) -> None:
     check_many_runs_leave_nothing(vlm, 1000 if thorough else 60)
 

@@ -46,6 +46,7 @@ class Doubled(MeanSteering):
     reads_context: ClassVar[bool] = False
 
 
+@pytest.mark.slow
 def test_a_task_and_a_method_of_ones_own_take_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TASKS, "mine", Mine)
     monkeypatch.setitem(STEERING, "Doubled", Doubled)
@@ -72,6 +73,7 @@ class Repaired(ShapesPope):
         return super().prompts(split)[1 if split == "train" else 0 :]
 
 
+@pytest.mark.slow
 def test_data_that_changed_is_refused_by_the_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compare(replace(SMALL, out=tmp_path))
     before = (tmp_path / "rows.jsonl").read_bytes()
@@ -114,6 +116,7 @@ def test_rows_of_examples_that_are_no_more_are_left_out(tmp_path: Path, tiny: VL
         assert len(bench.rows("val")) == 6
 
 
+@pytest.mark.slow
 def test_a_killed_capture_goes_on_and_gives_what_an_undisturbed_one_does(
     tmp_path: Path, tiny: VLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,6 +175,7 @@ def test_a_resumed_run_goes_on_with_the_networks_that_were_fitted(
     assert not list((tmp_path / "fits").rglob("*.partial"))
 
 
+@pytest.mark.slow
 def test_the_oracle_adds_what_l2s_learns_to_predict(tmp_path: Path, tiny: VLM) -> None:
     recipe = CODE_SAFETY_LLAVA.embedded("shapes_safety", "tiny-llava", tiny.d_model)
     common = Common(out=tmp_path, limit=6, batch_size=16)

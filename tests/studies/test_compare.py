@@ -216,6 +216,7 @@ def test_the_threshold_answers_in_the_words_that_the_task_forces() -> None:
     assert set(control.answers(vlm, prompts)) <= {"no", "yes"}
 
 
+@pytest.mark.slow
 def test_the_threshold_samples_where_the_recipe_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     generate = VLM.generate

@@ -134,6 +134,7 @@ def test_the_outline_has_the_sizes_of_the_model() -> None:
         assert outline.model.dtype == vlm.model.dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_auto_begins_with_what_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("studies.run.batch.memory_of", lambda device: 8_000_000)
     small = replace(SMALL, methods=("NoSteering",), batch_size="auto", limit=2, out=tmp_path / "out")

@@ -9,6 +9,7 @@ from studies.measure import bootstrap
 from studies.timing import growth
 
 
+@pytest.mark.slow
 def test_every_kind_is_measured_at_every_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(growth, "PAIRS", 2)
     monkeypatch.setattr(growth, "CONTRASTS", 130)

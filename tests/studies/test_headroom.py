@@ -95,6 +95,7 @@ def test_a_task_of_other_answers_is_refused(tmp_path: Path) -> None:
         headroom(replace(SMALL, task="shapes_safety", out=tmp_path))
 
 
+@pytest.mark.slow
 def test_the_study_leaves_all_its_files_and_opens_with_the_answer(finished: Path) -> None:
     for name in ("recipe", "table", "forecast", "blocks", "questions"):
         assert json.loads((finished / f"{name}.json").read_text()), name
@@ -106,6 +107,7 @@ def test_the_study_leaves_all_its_files_and_opens_with_the_answer(finished: Path
     assert "what each block's last prompt token knows" in (finished / "table.md").read_text()
 
 
+@pytest.mark.slow
 def test_every_way_answers_the_test_examples_by_a_word(finished: Path) -> None:
     rows = read_rows(finished)
     assert {row["method"] for row in rows} == WAYS
@@ -115,6 +117,7 @@ def test_every_way_answers_the_test_examples_by_a_word(finished: Path) -> None:
     assert {row["reply"] for row in rows} <= {"yes", "no", ""}
 
 
+@pytest.mark.slow
 def test_the_forecast_is_what_the_table_says(finished: Path) -> None:
     records = json.loads((finished / "table.json").read_text())
     whole = {r["method"]: r["value"] for r in records if (r["subset"], r["metric"]) == ("all", "accuracy")}
@@ -136,6 +139,7 @@ def as_measured(folder: Path, own: Path, **changed: object) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_second_run_makes_nothing_anew_and_says_how_well_l2s_was_predicted(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +156,7 @@ def test_a_second_run_makes_nothing_anew_and_says_how_well_l2s_was_predicted(
     assert (finished / "rows.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_results_of_other_weights_or_questions_are_no_check(finished: Path, tmp_path: Path) -> None:
     assert measured_in(as_measured(tmp_path / "same", finished), finished)
     assert not measured_in(as_measured(tmp_path / "weights", finished, fingerprint="0" * 16), finished)

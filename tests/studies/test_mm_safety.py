@@ -28,11 +28,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_mm_safety(tmp_path_factory.mktemp("whole"), SCENARIOS)
 
 
-def test_the_published_split_comes_out_item_by_item(whole: Path) -> None:
-    task = MMSafety.load(whole)
-    assert isinstance(task, Task)
-    assert not task.flaws
-    chosen = {split: [example.id for example in task.prompts(split)] for split in ("train", "val", "test")}
+@pytest.fixture(scope="module")
+def loaded(whole: Path) -> MMSafety:
+    return MMSafety.load(whole)
+
+
+def test_the_published_split_comes_out_item_by_item(whole: Path, loaded: MMSafety) -> None:
+    assert isinstance(loaded, Task)
+    assert not loaded.flaws
+    chosen = {split: [example.id for example in loaded.prompts(split)] for split in ("train", "val", "test")}
     assert len(chosen["train"]) + len(chosen["val"]) == 1228
     assert len(chosen["test"]) == 303
     names = list(SCENARIOS)
@@ -58,11 +62,10 @@ def test_the_codes_recipes_train_on_government_and_never_test_on_it(whole: Path)
 
 
 @pytest.mark.slow
-def test_pairs_force_what_each_behaviour_calls_for(whole: Path) -> None:
+def test_pairs_force_what_each_behaviour_calls_for(whole: Path, loaded: MMSafety) -> None:
     answers = {"harmful": ("Harmful", "Safe"), "legal": ("Expert", "AI"), "financial": ("Expert", "AI")}
     answers |= {"health": ("Consult", "Ignore")}
-    task = MMSafety.load(whole)
-    pairs, examples = task.pairs("test"), task.prompts("test")
+    pairs, examples = loaded.pairs("test"), loaded.prompts("test")
     assert [pair.id for pair in pairs] == [example.id for example in examples]
     for pair, example in zip(pairs, examples, strict=True):
         assert pair.prompt == example.prompt
@@ -168,8 +171,8 @@ def test_the_quality_judge_is_asked_about_test_replies_alone(whole: Path) -> Non
         (" \n", ""),
     ],
 )
-def test_replies_are_labelled_by_their_words(text: str, label: str, whole: Path) -> None:
-    assert MMSafety.load(whole).parse(text) == label
+def test_replies_are_labelled_by_their_words(text: str, label: str, loaded: MMSafety) -> None:
+    assert loaded.parse(text) == label
 
 
 def test_columns_of_the_hub_are_read_from_parquet(tmp_path: Path) -> None:
@@ -192,8 +195,11 @@ def test_columns_of_the_hub_are_read_from_parquet(tmp_path: Path) -> None:
     assert [flaw.id for flaw in flaws[:2]] == ["the published split", "01-Illegal_Activitiy/1 (again)"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", ["13-Gov_Decision", "03-Malware_Generation"])
-def test_what_is_missing_moves_no_item_to_another_split(lost: str, whole: Path, tmp_path: Path) -> None:
+def test_what_is_missing_moves_no_item_to_another_split(
+    lost: str, whole: Path, loaded: MMSafety, tmp_path: Path
+) -> None:
     texts = tmp_path / "processed_questions"
     shutil.copytree(whole / "processed_questions", texts)
     (tmp_path / "imgs").symlink_to(whole / "imgs")
@@ -201,10 +207,10 @@ def test_what_is_missing_moves_no_item_to_another_split(lost: str, whole: Path, 
     (texts / "04-Physical_Harm.json").write_text('{"0": {"Rephrased')
     rows = json.loads((texts / "02-HateSpeech.json").read_text()) | {"0": "no object", "1": None}
     write_json(texts / "02-HateSpeech.json", rows)
-    task, published = MMSafety.load(tmp_path), MMSafety.load(whole)
+    task = MMSafety.load(tmp_path)
     gone = {"02-HateSpeech/0", "02-HateSpeech/1"}
     for split in ("train", "val", "test"):
-        expected = [e.id for e in published.prompts(split) if e.subset not in (lost, "04-Physical_Harm")]
+        expected = [e.id for e in loaded.prompts(split) if e.subset not in (lost, "04-Physical_Harm")]
         assert [e.id for e in task.prompts(split)] == [id_ for id_ in expected if id_ not in gone]
     assert len(task.flaws) == SCENARIOS[lost] + SCENARIOS["04-Physical_Harm"] + 2
 

@@ -36,6 +36,7 @@ def edited_image_size(checkpoint: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "named"), [(edited_template, "chat_template"), (edited_image_size, "image_processor")]
 )
+@pytest.mark.slow
 def test_a_checkpoint_that_was_edited_does_not_go_on_with_anothers_rows(
     edit, named: str, checkpoint: Path, tmp_path: Path
 ) -> None:

@@ -66,6 +66,7 @@ def test_a_second_fit_of_the_same_makes_nothing_anew_and_another_is_refused(worl
         fit(FitArguments(data=str(world), out=fitted, **SMALL | {"budget": 0.2}))
 
 
+@pytest.mark.slow
 def test_without_targets_the_effect_is_which_answer_is_preferred(world: Path, tmp_path: Path) -> None:
     card = fit(FitArguments(data=str(without_targets(world)), out=tmp_path / "steerer", **SMALL))
     assert card["objective"] == "preference"

@@ -47,6 +47,7 @@ def _here(arguments: Arguments, path: Path, age: str) -> dict:
     return {"what": f"written, {age}", "seconds": 0.0, "bytes": size, "files": 1}
 
 
+@pytest.mark.slow
 def test_both_layouts_and_all_recipes_give_the_bits_of_plain_hooks(family: str, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"<!-- measured: {family} -->\n<!-- end: {family} -->\n")
@@ -64,6 +65,7 @@ def test_both_layouts_and_all_recipes_give_the_bits_of_plain_hooks(family: str, 
     assert page.read_text().count("equal to the last bit") == 10
 
 
+@pytest.mark.slow
 def test_other_bits_are_named(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     right = by_hand.predicted
     monkeypatch.setattr(by_hand, "predicted", lambda *args: 1.1 * right(*args))

@@ -209,6 +209,7 @@ def test_targets_are_the_next_tokens_of_the_answers(built):
     assert set(TARGET_NAMES) == {TEXT, YES_NO, OBJECT, CATEGORY}
 
 
+@pytest.mark.slow
 def test_three_training_steps_finish_and_reload(tmp_path):
     settings = train.Settings(
         out=tmp_path / "tiny", vision_steps=3, vision_batch=8, clean_steps=2, noisy_steps=1, scenes=2

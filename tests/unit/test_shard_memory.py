@@ -54,6 +54,7 @@ print(json.dumps({"grown": peak[0] - before, "written": written}))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from Linux's /proc")
 def test_memory_does_not_grow_with_the_pairs(tmp_path: Path) -> None:
     """64 times as many pairs, 201 MB of activations against 3: the capture and a training hold no more.

@@ -158,6 +158,7 @@ def run(code: str, *args: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", code, *args], cwd=root, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_shards")
 def test_a_killed_run_leaves_the_same_files(small: VLM, tmp_path: Path) -> None:
     """Killed by the system while its second shard is half written."""
