@@ -72,8 +72,8 @@ def held(arguments: Arguments, on: Contestants) -> Iterator[contests.Contest]:
         steerer = contests.l2s(on, items)
         with served(arguments.vllm, on, prompts, steerer) if arguments.vllm else nullcontext() as engine:
             for batch in arguments.batches:
-                yield contests.generation_contest(on, prompts[:batch], steerer, 64 if batch == 1 else 32, engine)
-            yield contests.generation_contest(on, prompts[:1], steerer, 1, engine)
+                yield replies.generation_contest(on, prompts[:batch], steerer, 64 if batch == 1 else 32, engine)
+            yield replies.generation_contest(on, prompts[:1], steerer, 1, engine)
     if "methods" in arguments.contests:
         yield replies.methods_contest(on, items, 32)
     if "hooks" in arguments.contests:

@@ -2,19 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from interv import Add, Boost, Op, Prompt, Site, stack
-from methods import L2S, ContrastPair, Contrasts, Query, capture_contrasts, steer
+from methods import L2S, ContrastPair, Contrasts, Query, capture_contrasts
 from methods.contrasts.capture import Order
 from methods.training import Weights
 from studies.timing import lens, naive, published
 from studies.timing.models import Contestants
-from studies.timing.served import Served
 
 
 @dataclass(frozen=True)
@@ -86,48 +84,6 @@ def sweep_contest(on: Contestants, items: Sequence[ContrastPair], settings: int,
     )
 
 
-def generation_contest(
-    on: Contestants, prompts: Sequence[Prompt], steerer: L2S, tokens: int, engine: Served | None = None
-) -> Contest:
-    """Steered replies, as many at once as there are prompts, against plain unsteered `generate`, which is the floor.
-
-    The published procedure takes one prompt at a time. `engine` has the same prompts and steerer.
-    """
-    model, site = naive.wrapped(on), Site(steerer.reads)
-    ops = steerer.ops(Query(on.vlm.prefill(prompts, [site]).captured[site]))
-
-    def one_by_one() -> list[list[int]]:
-        return [published.steered(on, prompt, steerer, 1.0, tokens) for prompt in prompts]
-
-    def traced() -> list[list[int]]:
-        return naive.steered(on, model, prompts, steerer, 1.0, tokens)
-
-    def toolkit() -> list[list[int]]:
-        return steer(on.vlm, prompts, steerer, max_new_tokens=tokens).token_ids
-
-    def installed() -> list[list[int]]:
-        with on.vlm.installed(ops):
-            return published.replies(on.vlm.model, on, prompts, tokens)
-
-    steered = {
-        "published procedure": one_by_one,
-        "plain nnsight": traced,
-        "this toolkit, L2S": toolkit,
-        "this toolkit, installed hooks": installed,
-    }
-    run: dict[str, Callable[[], Any]] = {"unsteered generate": lambda: published.unsteered(on, prompts, tokens)}
-    if engine is not None:
-        ask = partial(engine.replies, len(prompts), tokens)
-        run[f"vLLM {engine.about['vllm']}, unsteered"] = partial(ask, steered=False)
-        steered[f"vLLM {engine.about['vllm']}, L2S by this toolkit's plugin"] = partial(ask, steered=True)
-    what = "first token" if tokens == 1 else f"{tokens} tokens"
-    return Contest(
-        f"{what}{_at_once(prompts)}, steered by L2S",
-        run | steered,
-        same_replies([reply() for who, reply in steered.items() if who != "published procedure"], one_by_one()),
-    )
-
-
 def cache_contest(on: Contestants, items: Sequence[ContrastPair], everything: bool) -> Contest:
     """A cache of all block outputs, or of every hook: ours of a forward that also gives the logits, as theirs does."""
     prompt = items[0].prompt
@@ -170,7 +126,7 @@ def edit_contest(on: Contestants, prompts: Sequence[Prompt], tokens: int) -> Con
         at = vector.to(on.vlm.model.device)
         run["TransformerLens, a vector"] = lambda: lens.steered(bridge, inputs, name, at, tokens)
         replies.append(run["TransformerLens, a vector"]())
-    return Contest(f"{tokens} tokens{_at_once(prompts)}, edited", run, same_replies(replies, toolkit(adds)))
+    return Contest(f"{tokens} tokens{at_once(prompts)}, edited", run, same_replies(replies, toolkit(adds)))
 
 
 def training_contest(pairs: int, width: int, epochs: int, iterations: int) -> Contest:
@@ -208,7 +164,7 @@ def planted(pairs: int, width: int, *, seed: int) -> Contrasts:
     return Contrasts(context, vectors, torch.zeros_like(vectors), ("",) * pairs, names, 0, 0, "")
 
 
-def _at_once(prompts: Sequence[Prompt]) -> str:
+def at_once(prompts: Sequence[Prompt]) -> str:
     return "" if len(prompts) == 1 else f", {len(prompts)} prompts at once"
 
 

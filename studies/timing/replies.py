@@ -1,4 +1,4 @@
-"""What a reply costs that is steered by each method, beside an unsteered one."""
+"""What a steered reply costs beside an unsteered one: by L2S, however it is done, and by each method."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interv import VLM
+from interv import VLM, Prompt, Site
 from methods import (
     ADHH,
     CAST,
     ITI,
+    L2S,
     PAI,
     VCD,
     Condition,
@@ -23,16 +24,60 @@ from methods import (
     MeanSteering,
     PAILogits,
     PromptSteering,
+    Query,
     Rule,
     steer,
 )
 from methods.steerer import Fitted
-from studies.timing import published
-from studies.timing.contests import Contest, l2s, same_replies
+from studies.timing import naive, published
+from studies.timing.contests import Contest, at_once, l2s, same_replies
 from studies.timing.models import Contestants
+from studies.timing.served import Served
 
 BY_METHOD = "{} tokens, by method"
 SHARE = 0.02  # of the heads that AD-HH acts in; paper: 20 of LLaVA's 1,024
+
+
+def generation_contest(
+    on: Contestants, prompts: Sequence[Prompt], steerer: L2S, tokens: int, engine: Served | None = None
+) -> Contest:
+    """Steered replies, as many at once as there are prompts, against plain unsteered `generate`, which is the floor.
+
+    The published procedure takes one prompt at a time. `engine` has the same prompts and steerer.
+    """
+    model, site = naive.wrapped(on), Site(steerer.reads)
+    ops = steerer.ops(Query(on.vlm.prefill(prompts, [site]).captured[site]))
+
+    def one_by_one() -> list[list[int]]:
+        return [published.steered(on, prompt, steerer, 1.0, tokens) for prompt in prompts]
+
+    def traced() -> list[list[int]]:
+        return naive.steered(on, model, prompts, steerer, 1.0, tokens)
+
+    def toolkit() -> list[list[int]]:
+        return steer(on.vlm, prompts, steerer, max_new_tokens=tokens).token_ids
+
+    def installed() -> list[list[int]]:
+        with on.vlm.installed(ops):
+            return published.replies(on.vlm.model, on, prompts, tokens)
+
+    steered = {
+        "published procedure": one_by_one,
+        "plain nnsight": traced,
+        "this toolkit, L2S": toolkit,
+        "this toolkit, installed hooks": installed,
+    }
+    run: dict[str, Callable[[], Any]] = {"unsteered generate": lambda: published.unsteered(on, prompts, tokens)}
+    if engine is not None:
+        ask = partial(engine.replies, len(prompts), tokens)
+        run[f"vLLM {engine.about['vllm']}, unsteered"] = partial(ask, steered=False)
+        steered[f"vLLM {engine.about['vllm']}, L2S by this toolkit's plugin"] = partial(ask, steered=True)
+    what = "first token" if tokens == 1 else f"{tokens} tokens"
+    return Contest(
+        f"{what}{at_once(prompts)}, steered by L2S",
+        run | steered,
+        same_replies([reply() for who, reply in steered.items() if who != "published procedure"], one_by_one()),
+    )
 
 
 def methods_contest(on: Contestants, items: Sequence[ContrastPair], tokens: int) -> Contest:

@@ -1,6 +1,7 @@
 """The same inside vLLM, in a process and an environment of its own that is asked line by line."""
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -53,10 +54,10 @@ def served(python: Path, on: Contestants, prompts: Sequence[Prompt], steerer: L2
             prompt.images()[0].save(folder / f"{number}.png")
             rows.append({"prompt": render(on.vlm.processor, prompt), "image": f"{number}.png"})
         (folder / "prompts.json").write_text(json.dumps(rows))
-        command = [python, SCRIPT, folder, str(torch.get_num_threads())]
-        with subprocess.Popen(
-            list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as process:
+        command = list(map(str, (python, SCRIPT, folder, torch.get_num_threads())))
+        own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # this environment's packages
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=own) as process:
             try:
                 yield Served(process)
             finally:

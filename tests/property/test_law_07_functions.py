@@ -27,6 +27,7 @@ WRONG: dict[str, tuple[Callable[[Tensor, Any], Any], str]] = {
 
 def check_a_function_is_given_the_scopes_tokens(vlm: VLM, case: Case, every: bool = False) -> None:
     """Over prefill, replay and decoding, what it sees is what a capture reads, in the same order."""
+    unchanged = case.answer(vlm, []).logits
     for scope in SCOPES:
         if scope == "image" and not all(ask.sizes for ask in case.asks):
             continue
@@ -38,7 +39,8 @@ def check_a_function_is_given_the_scopes_tokens(vlm: VLM, case: Case, every: boo
 
         capture = Capture(Site(0), scope)
         replies = case.answer(vlm, [capture, Apply(Site(0), note, scope, every)])
-        bitwise(replies.logits, case.answer(vlm, []).logits) if scope in ("response", "generated") else None
+        if scope in ("response", "generated"):
+            bitwise(replies.logits, unchanged)
         for row, ask in enumerate(case.asks):
             own = [(here, hidden) for here, hidden in seen if here.row == row]
             prompt = own_inputs(vlm, [ask])["input_ids"][0]

@@ -1,6 +1,8 @@
 """Laws 6 and 11 for TransformerLens' two ways of looking: all activations by name, and functions at names."""
 
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -22,11 +24,14 @@ def check_cache_equals_plain_hooks(vlm: VLM, case: Case) -> None:
     places = [PLACES[name](vlm, vlm.n_layers - 1) for name in NAMED]
     logits, cache = vlm.run_with_cache(case.prompts(), [place.site for place in places], case.ops(vlm))
     for row in range(len(case.asks)):
+        seen: dict[Site, list[Tensor]] = {place.site: [] for place in places}
+        with ExitStack() as hooks:
+            for place in places:
+                keep = partial(lambda kept, hidden: kept.append(hidden.clone()), seen[place.site])
+                hooks.enter_context(hooked(vlm, place.path, place.side, keep))
+            alone = full_pass(vlm, case, row).logits[0]
         for place in places:
-            seen: list[Tensor] = []
-            with hooked(vlm, place.path, place.side, lambda hidden, seen=seen: seen.append(hidden.clone())):
-                alone = full_pass(vlm, case, row).logits[0]
-            value, expected = cache[place.site][row], place.take(seen[0][0])
+            value, expected = cache[place.site][row], place.take(seen[place.site][0][0])
             close(value.flatten(1)[-len(expected) :], expected)
             assert not value[: -len(expected)].any()
             assert cache.mask[row].sum() == len(expected)

@@ -38,6 +38,7 @@ def test_every_pair_of_layers_has_a_cell(swept):
     assert {"layers-L2S.png", "layers-L2S-dark.png", "context-L2S.png", "steered.png"} <= figures
 
 
+@pytest.mark.slow
 def test_the_page_opens_with_the_layers_that_were_found(swept):
     _, _, folder = swept
     opening = (folder / "table.md").read_text().splitlines()[2]
@@ -50,6 +51,7 @@ def test_the_page_opens_with_the_layers_that_were_found(swept):
     assert "of the 2 layers tried" in opening
 
 
+@pytest.mark.slow
 def test_layers_are_chosen_on_other_examples_than_the_table_measures(swept):
     _, records, folder = swept
     rows = read_rows(folder)

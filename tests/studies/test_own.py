@@ -41,6 +41,7 @@ def prompts(world: Path, count: int = 2) -> list[Prompt]:
     return [Prompt(world.parent / row["image"], row["question"]) for row in rows]
 
 
+@pytest.mark.slow
 def test_a_card_says_effect_cost_and_choice(world: Path, fitted: Path) -> None:
     about = read_card(fitted)["about"]
     measured = {record["method"] for record in about["results"] if record["subset"] == "all"}
@@ -58,6 +59,7 @@ def test_a_card_says_effect_cost_and_choice(world: Path, fitted: Path) -> None:
     assert not judged & chosen_on
 
 
+@pytest.mark.slow
 def test_a_second_fit_of_the_same_makes_nothing_anew_and_another_is_refused(world: Path, fitted: Path) -> None:
     before = (fitted / "work" / "rows.jsonl").read_bytes(), (fitted / "steerer.safetensors").read_bytes()
     fit(FitArguments(data=str(world), out=fitted, **SMALL))
@@ -95,6 +97,7 @@ def test_forced_likelihoods_are_those_of_one_full_pass(tiny: VLM, world: Path) -
         assert value == pytest.approx(float(expected), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_strength_zero_moves_no_neutral_prompt_and_more_moves_it_further(tiny: VLM, fitted: Path, world: Path) -> None:
     steerer = load_steerer(fitted)
     none, asked = NoSteering(3, 3, tiny.fingerprint), ask(tiny, prompts(world), [steerer])
@@ -106,6 +109,7 @@ def test_strength_zero_moves_no_neutral_prompt_and_more_moves_it_further(tiny: V
     assert moved[0] < moved[1] < moved[2]
 
 
+@pytest.mark.slow
 def test_asking_gives_both_replies_and_shows_them_as_they_grow(fitted: Path, world: Path, tiny: VLM) -> None:
     steered, seen = Steered.load(fitted, strength=1.0), []
     (prompt,) = prompts(world, 1)
@@ -120,6 +124,7 @@ def test_asking_gives_both_replies_and_shows_them_as_they_grow(fitted: Path, wor
     assert all(unsteered.startswith(one) and changed.startswith(other) for one, other in seen)
 
 
+@pytest.mark.slow
 def test_a_loaded_folder_gives_bitwise_the_same_ops(fitted: Path) -> None:
     query = Query(torch.randn(3, 96))
     first, second = (load_steerer(fitted).ops(query) for _ in range(2))
@@ -133,6 +138,7 @@ def questions(world: Path) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_a_file_of_questions_is_answered_once_each(fitted: Path, questions: Path, tmp_path: Path) -> None:
     """A run that was torn in the middle of a line goes on there, and what is there already is not made again."""
     steered, whole, torn = Steered.load(fitted), tmp_path / "whole.jsonl", tmp_path / "torn.jsonl"
@@ -145,6 +151,7 @@ def test_a_file_of_questions_is_answered_once_each(fitted: Path, questions: Path
     assert ask_file(steered, questions, torn, batch_size=2)["new"] == 0
 
 
+@pytest.mark.slow
 def test_answers_of_another_run_are_not_mixed(fitted: Path, questions: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     ask_file(Steered.load(fitted), questions, out)
@@ -155,6 +162,7 @@ def test_answers_of_another_run_are_not_mixed(fitted: Path, questions: Path, tmp
         ask_file(Steered.load(fitted), questions, tmp_path / "other.jsonl")
 
 
+@pytest.mark.slow
 def test_another_model_or_another_template_is_refused(fitted: Path, tmp_path: Path) -> None:
     from studies.run.checkpoint import Checkpoint
 

@@ -48,6 +48,7 @@ def rewritten(data: Path, name: str, **values: Any) -> Path:
     return other
 
 
+@pytest.mark.slow
 def test_the_command_sets_the_forecast_beside_what_came_out(
     world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from studies import speed
-from studies.timing import contests, models, scale
+from studies.timing import contests, models, replies, scale
 from studies.timing.rounds import timed
 from studies.timing.served import served
 from studies.timing.tables import figure, markdown, placed
@@ -62,7 +62,7 @@ def test_half_precision_runs_with_shared_weights() -> None:
     weights = [next(model.parameters()).data_ptr() for model in (on.vlm.model, on.plain, on.traced)]
     assert len(set(weights)) == 1
     items = models.pairs(2)
-    contest = contests.generation_contest(on, [items[0].prompt], contests.l2s(on, items), 3)
+    contest = replies.generation_contest(on, [items[0].prompt], contests.l2s(on, items), 3)
     assert len(timed(contest, 1)) == 5
 
 
@@ -112,7 +112,9 @@ def test_a_section_replaces_the_one_before() -> None:
         placed(page, "b-cuda", "new")
 
 
-def test_the_page_has_a_place_for_each_run() -> None:
-    page = (Path(__file__).parents[2] / "docs/performance.md").read_text()
-    for name in ("random-40m-cpu", "random-7b-cuda"):
-        assert placed(page, name, json.dumps(name)) != page
+def test_the_pages_have_a_place_for_each_run() -> None:
+    embedded = [f"{name}-cpu{threads}" for name in models.EMBEDDED for threads in ("", "-2-threads")]
+    for file, names in (("performance", ["random-40m-cpu", "random-7b-cuda"]), ("performance-embedded", embedded)):
+        page = (Path(__file__).parents[2] / f"docs/{file}.md").read_text()
+        for name in names:
+            assert placed(page, name, json.dumps(name)) != page

@@ -126,6 +126,7 @@ def test_help_loads_no_model_code() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=120).returncode == 0
 
 
+@pytest.mark.slow
 def test_asking_and_fitting_load_nothing_that_only_a_report_needs() -> None:
     """The first reply comes sooner: what draws or tabulates costs a second to import."""
     needless = {"matplotlib", "pandas", "sklearn", "datasets", "openai", "gradio"}

@@ -234,6 +234,7 @@ def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
     assert folder_of("x") == Path.home() / ".cache" / "interv" / "models" / "x"
 
 
+@pytest.mark.slow
 def test_loading_knows_the_tower_without_remote_code(tmp_path: Path) -> None:
     """In a process that has not made such a model itself."""
     register()

@@ -17,6 +17,7 @@ import pytest
     ],
     ids=["the package alone", "nnsight was there before"],
 )
+@pytest.mark.slow
 def test_objects_have_what_somebody_asked_for(first: str, code: str) -> None:
     ran = subprocess.run([sys.executable, "-c", f"{first}; {code}"], capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stderr
