@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -29,8 +29,9 @@ class Served:
     def replies(self, count: int, tokens: int, *, steered: bool) -> list[list[int]]:
         """The tokens that follow the first `count` prompts, all asked at once. Raises RuntimeError where vLLM ended."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"count": count, "tokens": tokens, "steered": steered}) + "\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):  # an engine that ended is said by what it does not answer
+            self._process.stdin.write(json.dumps({"count": count, "tokens": tokens, "steered": steered}) + "\n")
+            self._process.stdin.flush()
         return self._line()
 
     def _line(self) -> Any:
