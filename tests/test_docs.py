@@ -15,6 +15,7 @@ from tests.studies.world_file import write_world
 
 # Pages whose blocks run one after the other, in an empty folder.
 WHOLE = ("README.md", "docs/guide.md", "docs/evaluating.md", "docs/extending.md")
+SLOW = WHOLE[1:]
 # Pages that need something beside them, which a test below makes.
 PREPARED = ("docs/command-line.md", "docs/tutorial.md")
 NOT_RUN = {
@@ -61,9 +62,8 @@ def registers() -> Iterator[None]:
         one.update(before)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("registers")
-@pytest.mark.parametrize("page", WHOLE)
+@pytest.mark.parametrize("page", [pytest.param(page, marks=[pytest.mark.slow] * (page in SLOW)) for page in WHOLE])
 def test_all_blocks_run_one_after_the_other(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "page"}

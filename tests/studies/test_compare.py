@@ -42,7 +42,6 @@ def by_key(rows: list[dict]) -> dict:
     return {(r["method"], r["strength"], r["reads"], r["writes"], r["seed"], r["split"], r["id"]): r for r in rows}
 
 
-@pytest.mark.slow
 def test_a_study_leaves_all_its_files(finished: Path) -> None:
     for name in ("recipe.json", "rows.jsonl", "table.json", "table.md", "choices.json", "report.html"):
         assert (finished / name).stat().st_size > 0, name
@@ -50,7 +49,6 @@ def test_a_study_leaves_all_its_files(finished: Path) -> None:
     assert (finished / "steerers" / "L2S" / "steerer.safetensors").exists()
 
 
-@pytest.mark.slow
 def test_every_row_has_the_agreed_fields(finished: Path) -> None:
     fields = {"id", "task", "split", "subset", "behavior", "method", "strength", "reads", "writes", "seed"}
     fields |= {"question", "target", "reply", "parsed"}
@@ -59,7 +57,6 @@ def test_every_row_has_the_agreed_fields(finished: Path) -> None:
     assert {row["split"] for row in rows} == {"val", "test"}
 
 
-@pytest.mark.slow
 def test_every_method_answers_every_test_example_once_a_seed(finished: Path) -> None:
     rows = [row for row in read_rows(finished) if row["split"] == "test"]
     for method in SMALL.methods:
@@ -68,7 +65,6 @@ def test_every_method_answers_every_test_example_once_a_seed(finished: Path) -> 
         assert len({(row["strength"], row["reads"], row["writes"]) for row in own}) == 1
 
 
-@pytest.mark.slow
 def test_test_settings_are_those_chosen_on_validation(finished: Path) -> None:
     chosen = {choice["method"]: choice for choice in json.loads((finished / "choices.json").read_text())}
     for row in read_rows(finished):
@@ -76,7 +72,6 @@ def test_test_settings_are_those_chosen_on_validation(finished: Path) -> None:
             assert all(row[name] == chosen[row["method"]][name] for name in ("strength", "reads", "writes"))
 
 
-@pytest.mark.slow
 def test_table_holds_both_controls_and_paired_differences(finished: Path) -> None:
     table = json.loads((finished / "table.json").read_text())
     whole = {r["method"]: r for r in table if r["subset"] == "all" and r["metric"] == "accuracy"}
@@ -85,7 +80,6 @@ def test_table_holds_both_controls_and_paired_differences(finished: Path) -> Non
     assert all(record["difference_low"] is not None for record in whole.values())
 
 
-@pytest.mark.slow
 def test_intervals_of_a_method_of_several_seeds_hold_its_seeds(finished: Path) -> None:
     table = json.loads((finished / "table.json").read_text())
     (record,) = (r for r in table if (r["method"], r["subset"], r["metric"]) == ("L2S", "all", "accuracy"))
@@ -95,7 +89,6 @@ def test_intervals_of_a_method_of_several_seeds_hold_its_seeds(finished: Path) -
     assert "over seeds" in (finished / "table.md").read_text()
 
 
-@pytest.mark.slow
 def test_curves_are_of_the_screened_examples_alone(finished: Path) -> None:
     curves = json.loads((finished / "curves.json").read_text())
     whole = [record for record in curves if (record["subset"], record["metric"]) == ("all", "accuracy")]
@@ -130,7 +123,6 @@ def test_a_run_cut_at_any_line_resumes_to_the_same_rows(finished: Path, tmp_path
     assert len(rows) == len(whole)
 
 
-@pytest.mark.slow
 def test_a_folder_with_another_recipe_is_refused(finished: Path) -> None:
     before = (finished / "rows.jsonl").read_bytes()
     with pytest.raises(ValueError, match="limit: 4 there, 3 now"):
