@@ -1,6 +1,6 @@
 """vLLM among the contestants of `studies/speed.py --vllm PYTHON`, which starts this with the python that has vLLM.
 
-    PYTHON serving/contestant.py FOLDER THREADS
+    PYTHON serving/contestant.py FOLDER THREADS DTYPE
 
 FOLDER holds a checkpoint, `source`, a steerer, `l2s`, and `prompts.json`: rendered prompts and their images. A line of
 standard input asks for replies of `tokens` tokens to the first `count` prompts, `steered` or not, and a line answers.
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 
-def main(folder: Path, threads: str) -> None:
+def main(folder: Path, threads: str, dtype: str) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what vLLM prints goes to standard error
     os.environ.update(OMP_NUM_THREADS=threads, VLLM_CPU_KVCACHE_SPACE="1", HF_HUB_OFFLINE="1")
@@ -31,7 +31,7 @@ def main(folder: Path, threads: str) -> None:
     ]
     engine = LLM(
         str(export_for_vllm(folder / "source", folder / "model")),
-        dtype="float32",
+        dtype=dtype,
         enforce_eager=True,
         max_num_batched_tokens=8192,
         max_num_seqs=max(8, len(rows)),
@@ -54,4 +54,4 @@ def main(folder: Path, threads: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -44,7 +44,7 @@ class Served:
 
 @contextmanager
 def served(python: Path, on: Contestants, prompts: Sequence[Prompt], steerer: L2S) -> Iterator[Served]:
-    """The engine, which `python` starts with as many threads as torch has here; it ends with the block."""
+    """The engine, which `python` starts with torch's threads here and the model's precision; it ends with the block."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         on.plain.save_pretrained(folder / "source")
@@ -55,7 +55,8 @@ def served(python: Path, on: Contestants, prompts: Sequence[Prompt], steerer: L2
             prompt.images()[0].save(folder / f"{number}.png")
             rows.append({"prompt": render(on.vlm.processor, prompt), "image": f"{number}.png"})
         (folder / "prompts.json").write_text(json.dumps(rows))
-        command = list(map(str, (python, SCRIPT, folder, torch.get_num_threads())))
+        dtype = str(on.plain.dtype).removeprefix("torch.")
+        command = list(map(str, (python, SCRIPT, folder, torch.get_num_threads(), dtype)))
         own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # this environment's packages
         pipe = subprocess.PIPE
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=own) as process:
