@@ -79,7 +79,8 @@ def _first_token(times: Sequence[Record]) -> list[str]:
     step = (found["64 tokens", plain] - found["first token", plain]) / 63
     later = found["first token", ours] - found["first token", plain]
     return [
-        f"The first token comes {1000 * later:.1f} ms later than unsteered; a decode step takes {1000 * step:.1f} ms.",
+        f"The first token comes {1000 * abs(later):.1f} ms {'later' if later >= 0 else 'earlier'} than unsteered; "
+        f"a decode step takes {1000 * step:.1f} ms.",
         "",
     ]
 
